@@ -1,0 +1,7 @@
+"""`python -m fst` is `fst`."""
+
+import sys
+
+from fst.cli import main
+
+sys.exit(main())

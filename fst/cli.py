@@ -1,0 +1,72 @@
+"""The command `fst`: one table of commands; a command's module is imported only when it is called."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from fst.errors import FstError, UsageError, nearest
+from fst.version import __version__
+
+COMMANDS = {
+    "stylize": ("fst.commands.stylize:main", "repaint photos with a style"),
+    "styles": ("fst.commands.styles:main", "list the styles that are ready to use"),
+    "train": ("fst.commands.train:main", "learn a style from a picture"),
+    "export": ("fst.commands.export:main", "make a model file of a training run"),
+    "import": ("fst.commands.import_:main", "make a model file of a foreign checkpoint"),
+    "bench": ("fst.commands.bench:main", "measure fst beside the plain recipe"),
+    "doctor": ("fst.commands.doctor:main", "say what is installed, found and missing"),
+    "completion": ("fst.commands.completion:main", "print the completion script of a shell"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 1 failed, 2 wrong use."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    if debug:
+        words.remove("--debug")
+    try:
+        return _dispatch(words)
+    except FstError as error:
+        if debug:
+            raise
+        print(f"fst: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("fst: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        print(f"fst {__version__}")
+        return 0
+    name, arguments = words[0], words[1:]
+    if name not in COMMANDS:
+        raise UsageError(f"there is no command {name!r}: {nearest(name, COMMANDS)}")
+    module, function = COMMANDS[name][0].split(":")
+    code: int = getattr(importlib.import_module(module), function)(arguments)
+    return code
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items())
+    return (
+        f"fst {__version__}: fast style transfer\n\n"
+        f"usage: fst COMMAND ...   (fst COMMAND --help says more)\n\n{lines}\n\n"
+        "  --debug on any command shows where an error comes from"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""`fst styles`: what is ready to use."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fst import bundle
+from fst.commands.arguments import Parser, print_json
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run `fst styles`."""
+    made = Parser("fst styles", "List the styles that fst carries; each is timed on this machine.")
+    made.add_argument("--json", action="store_true", help="print as JSON")
+    made.add_argument("--no-timing", action="store_true", help="do not measure milliseconds")
+    a = made.parse_args(argv)
+    rows = [_describe(name, timed=not a.no_timing) for name in bundle.shipped()]
+    if a.json:
+        print_json(rows)
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for heading in ("style", "artist", "year", "size", "licence", "ms at 512", "file"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("style", "size", "ms at 512"))
+    for row in rows:
+        milliseconds = "" if row["milliseconds_at_512"] is None else f"{row['milliseconds_at_512']:.0f}"
+        size = f"{row['size_bytes'] / 1e6:.1f} MB"
+        cells = (row["name"], row["artist"], row["year"], size, row["license"], milliseconds, row["path"])
+        table.add_row(*(str(cell or "") for cell in cells))
+    Console(soft_wrap=True).print(table)
+    return 0
+
+
+def _describe(name: str, *, timed: bool) -> dict[str, Any]:
+    path = bundle.shipped()[name]
+    recipe = bundle.read_recipe(path)
+    style = recipe.styles[0] if recipe.styles else {}
+    return {
+        "name": name,
+        "path": str(path),
+        "title": style.get("title"),
+        "artist": style.get("artist"),
+        "year": style.get("year"),
+        "size_bytes": path.stat().st_size,
+        "license": recipe.license,
+        "method": recipe.method,
+        "net": recipe.net.get("name"),
+        "milliseconds_at_512": milliseconds(name) if timed else None,
+    }
+
+
+def milliseconds(model: str, *, side: int = 512, repeats: int = 3) -> float:
+    """Median time of repainting a square picture on this machine, after one that does not count."""
+    from fst.inference.stylizer import Stylizer
+
+    stylizer, picture, took = Stylizer(model), np.full((side, side, 3), 128, np.uint8), []
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        stylizer.repaint(picture)
+        took.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(took[1:])

@@ -1,0 +1,176 @@
+"""torch -> ONNX, with a parity check that fails loudly."""
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fst.errors import FstError
+
+OPSET = 18
+PARITY_SIZES = ((33, 47), (70, 101), (97, 64))
+MAX_DIFFERENCE = 1 / 255
+
+
+class Export(NamedTuple):
+    """An ONNX graph and its largest absolute difference from torch at PARITY_SIZES."""
+
+    graph: bytes
+    max_difference: float
+
+
+def to_onnx(net: nn.Module, *, sizes: Sequence[tuple[int, int]] = PARITY_SIZES, float16: bool = False) -> Export:
+    """Export a network of one input: `image` (B, 3, H, W) -> `stylized`, both float32 in [0, 1].
+
+    Batch and size are free (H, W >= 16). `net` stays as it is, on its device and in its mode. `float16` stores the
+    weights in half the bytes.
+
+    Raises:
+        FstError: onnxruntime does not give torch's picture to within 1/255 at one of the `sizes`, (height, width).
+    """
+    net = copy.deepcopy(net).float().cpu().eval()
+    image = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    axes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)}
+    with quiet():
+        program = torch.onnx.export(
+            net,
+            (image,),
+            input_names=["image"],
+            output_names=["stylized"],
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=(axes,),
+            verbose=False,
+        )
+    assert program is not None
+    exported = program.model_proto
+    _keep_all_weights(exported, net)
+    graph = _same_size_out(exported)
+    if float16:
+        graph = halve_weights(graph)
+    return Export(graph, check_parity(net, graph, sizes))
+
+
+def _keep_all_weights(model: Any, net: nn.Module) -> None:
+    """Put back what the exporter merged, so that training can start from the graph: it keeps one of equal weights."""
+    from onnx import numpy_helper
+
+    kept = {weight.name for weight in model.graph.initializer}
+    for name, value in net.state_dict().items():
+        if name not in kept:
+            model.graph.initializer.append(numpy_helper.from_array(value.numpy(), name))
+
+
+def _same_size_out(model: Any) -> bytes:
+    """Name the output's axes like the input's: the exporter writes the size out as a formula of the input's."""
+    taken, given = model.graph.input[0].type.tensor_type.shape, model.graph.output[0].type.tensor_type.shape
+    given.CopyFrom(taken)
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def check_parity(net: nn.Module, graph: bytes, sizes: Sequence[tuple[int, int]] = PARITY_SIZES) -> float:
+    """Largest absolute difference between torch and onnxruntime over random pictures of `sizes`, (height, width).
+
+    Args:
+        net: float32, on the CPU, in evaluation mode.
+
+    Raises:
+        FstError: it is 1/255 or more, or not a number; the graph gives another size or cannot be run.
+    """
+    session = session_of(graph)
+
+    def run(image: Tensor) -> Tensor:
+        try:
+            return torch.from_numpy(session.run(["stylized"], {"image": image.numpy()})[0])
+        except Exception as error:  # onnxruntime's errors have no class of their own
+            size = f"{image.shape[-2]}x{image.shape[-1]}"
+            raise FstError(f"onnxruntime cannot run the exported graph at {size}: {error}") from error
+
+    return compare(net, run, sizes)
+
+
+def session_of(graph: bytes) -> Any:
+    """An onnxruntime session on the processor. Raises FstError where the graph cannot be loaded."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised: no need to print it, too
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no class of their own
+        raise FstError(f"onnxruntime cannot load the exported graph: {error}") from error
+
+
+def compare(net: nn.Module, run: Callable[[Tensor], Tensor], sizes: Sequence[tuple[int, int]]) -> float:
+    """Largest absolute difference between `net` and its export over random pictures of `sizes`, (height, width).
+
+    Raises:
+        FstError: it is 1/255 or more, or not a number; the export gives another size.
+    """
+    generator, worst = torch.Generator().manual_seed(1), 0.0
+    for height, width in sizes:
+        # Smooth noise is nearer to a photo than white noise is.
+        coarse = torch.rand(2, 3, max(2, height // 8), max(2, width // 8), generator=generator)
+        image = nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+        with torch.no_grad():
+            wanted, got = net(image), run(image)
+        if got.shape != wanted.shape:
+            raise FstError(f"the exported graph gives {tuple(got.shape)} where torch gives {tuple(wanted.shape)}")
+        worst = float(np.maximum(worst, (got - wanted).abs().max().item()))  # unlike max(), it keeps a NaN
+    if not worst < MAX_DIFFERENCE:
+        raise FstError(f"the exported graph differs from torch by {worst * 255:.2f}/255; 1/255 is allowed")
+    return worst
+
+
+def halve_weights(graph: bytes) -> bytes:
+    """The same graph, its weights of 256 numbers and more stored as float16; what runs is float32.
+
+    Each keeps its name and goes through a Cast, which onnxruntime folds when it loads the graph.
+    """
+    import onnx
+
+    model = onnx.load_from_string(graph)
+    casts, renamed = [], {}
+    for weight in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weight)
+        if values.dtype == np.float32 and values.size >= 256:
+            with np.errstate(over="ignore"):  # what becomes infinite shows in the pictures
+                half = values.astype(np.float16)
+            weight.CopyFrom(onnx.numpy_helper.from_array(half, weight.name))
+            renamed[weight.name] = f"{weight.name}_float32"
+            casts.append(
+                onnx.helper.make_node("Cast", [weight.name], [renamed[weight.name]], to=onnx.TensorProto.FLOAT)
+            )
+    nodes = list(model.graph.node)
+    for node in nodes:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    del model.graph.node[:]
+    model.graph.node.extend(casts + nodes)
+    del model.graph.value_info[:]  # they say what was float32
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """The exporter talks to stdout, to logging and through warnings; none of it is for the user."""
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

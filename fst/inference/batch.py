@@ -1,0 +1,98 @@
+"""Many pictures: which file becomes which, and one after the other."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fst import images
+from fst.errors import FstError, UsageError
+from fst.inference.stylizer import Stylizer
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture to repaint and the file to write."""
+
+    source: Path
+    target: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: the size of the result and what there is to say of it, or the error."""
+
+    job: Job
+    size: tuple[int, int] = (0, 0)
+    milliseconds: float = 0.0
+    note: str | None = None
+    error: str | None = None
+
+
+def plan(sources: Sequence[str | Path], out: str | Path, *, overwrite: bool = False) -> list[Job]:
+    """Which files will be read and written.
+
+    `out` with a picture's suffix is a file, and takes one picture; else it is a folder. Outputs keep the name and the
+    place below a given folder; kinds that cannot be written become .png.
+
+    Raises:
+        UsageError: nothing to repaint, two pictures for one file, or a file that would be overwritten.
+    """
+    out = Path(out).expanduser()
+    found: list[tuple[Path, Path]] = []  # the file, and its name below the output folder
+    for source in map(Path, sources):
+        if source.is_dir():
+            below = images.find_pictures(source)
+            if source.resolve() in out.resolve().parents:  # what an earlier run wrote below it is no input
+                below = [file for file in below if not file.resolve().is_relative_to(out.resolve())]
+            if not below:
+                raise UsageError(f"{source}: no pictures in it or in the folders under it")
+            found += [(file, file.relative_to(source)) for file in below]
+        else:
+            found.append((source, Path(source.name)))
+    if out.suffix.lower() in images.WRITABLE_SUFFIXES and not out.is_dir():
+        if len(found) != 1:
+            raise UsageError(f"-o {out} is one file, and there are {len(found)} pictures: give a folder")
+        jobs = [Job(found[0][0], out)]
+    else:
+        if out.suffix.lower() in images.READABLE_SUFFIXES and not out.is_dir():
+            kinds = " ".join(images.WRITABLE_SUFFIXES)
+            raise UsageError(f"-o {out}: pictures of this kind are not written: end the name with one of {kinds}")
+        if out.exists() and not out.is_dir():
+            raise UsageError(f"-o {out} is a file, but not a picture's: give a folder")
+        jobs = [Job(file, out / _writable(name)) for file, name in found]
+    _refuse_collisions(jobs, overwrite)
+    return jobs
+
+
+def _writable(name: Path) -> Path:
+    return name if name.suffix.lower() in images.WRITABLE_SUFFIXES else name.with_suffix(".png")
+
+
+def _refuse_collisions(jobs: Sequence[Job], overwrite: bool) -> None:
+    by_target: dict[Path, Path] = {}
+    for job in jobs:
+        target = job.target.resolve()
+        if target in by_target and by_target[target] != job.source.resolve():
+            raise UsageError(f"{by_target[target]} and {job.source} would both become {job.target}: use two folders")
+        if target == job.source.resolve():
+            raise UsageError(f"{job.source} would be replaced by its own repainting: choose another -o")
+        if job.target.exists() and not overwrite:
+            raise UsageError(f"{job.target} exists: --overwrite replaces it")
+        by_target[target] = job.source.resolve()
+
+
+def run(jobs: Iterable[Job], stylizer: Stylizer, *, quality: int = 95) -> Iterator[Outcome]:
+    """Repaint one after the other; what fails is reported and does not stop the others."""
+    for job in jobs:
+        started = time.perf_counter()
+        try:
+            images.writable_format(job.target)
+            picture = images.read(job.source)
+            note = stylizer.plan(picture.size).note
+            restyled = stylizer.restyle(picture)
+            images.write(job.target, restyled, quality=quality)
+        except FstError as error:
+            yield Outcome(job, error=str(error))
+            continue
+        yield Outcome(job, restyled.size, (time.perf_counter() - started) * 1e3, note)

@@ -1,0 +1,34 @@
+"""Picture-to-picture networks, and the one table that finds them by name."""
+
+from typing import Any
+
+from torch import nn
+
+from fst.errors import UsageError, nearest
+from fst.nets.fast import FastNet
+from fst.nets.johnson import JohnsonNet
+
+NETS: dict[str, type[nn.Module]] = {net.name: net for net in (JohnsonNet, FastNet)}
+
+
+def build(recipe: dict[str, Any]) -> nn.Module:
+    """Build the network that a model file's `net` recipe describes: {"name": "johnson", "width": 32, ...}.
+
+    A table and not an import path, so that a model file cannot name code to run.
+
+    Raises:
+        UsageError: no such network, or settings that it does not have.
+    """
+    settings = dict(recipe)
+    name = str(settings.pop("name", ""))
+    if name not in NETS:
+        raise UsageError(f"no network is called {name!r}: {nearest(name, NETS)}")
+    try:
+        return NETS[name](**settings)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch raises the last for sizes that no memory holds
+        raise UsageError(f"network {name!r} cannot be built: {error}") from error
+
+
+def recipe_of(net: nn.Module) -> dict[str, Any]:
+    """The recipe from which `build` makes a network of the same make; the weights are not in it."""
+    return {"name": net.name, **net.settings}  # type: ignore[dict-item]

@@ -1,0 +1,427 @@
+"""`fst train`: from the command line to a model file. With overrides.py the only file that imports hydra."""
+
+import datetime
+import inspect
+import logging
+import os
+import re
+import shlex
+import shutil
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import pytorch_lightning as pl
+import torch
+from hydra._internal.utils import _run_hydra, get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.experimental.callback import Callback as HydraCallback
+from hydra.utils import get_class, instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from fst import bundle, nets
+from fst.download import DownloadProgress
+from fst.errors import FstError, UsageError, nearest
+from fst.export import model
+from fst.files import whole_file
+from fst.paths import carried
+from fst.perceptual.losses import PerceptualLoss
+from fst.training import overrides as cli
+from fst.training import precision, processes, sweep
+from fst.training.callbacks import Keep, NonFiniteLoss, Samples, SkippedFiles, StepLog, StopOnSignal, TrainProgress
+from fst.training.coco import CocoProgress
+from fst.training.compiling import compile_modules
+from fst.training.data import PhotoData
+from fst.training.loggers import MetricsCSV, close, read_metrics
+from fst.training.memory import keep_freed_memory
+from fst.training.styles import Style, style_name
+from fst.training.tasks import PerStyleTask
+from fst.version import __version__
+
+_RUN_FOLDER = "FST_RUN_FOLDER"  # tells the other processes of a run where it lies
+_JOIN = ("-c", "from fst.training.train import join; join()")
+OnProgress = Callable[[TrainProgress], None]
+OnTransfer = Callable[[DownloadProgress | CocoProgress], None]
+Say = Callable[[str], None]
+
+
+class Stopped(FstError):  # noqa: N818 - not an error
+    """The run was asked to stop, and did so in good order."""
+
+
+class _End(BaseException):
+    """Carries an error past Hydra, which would print any Exception before it hands it on."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+def main(
+    argv: Sequence[str],
+    *,
+    on_progress: OnProgress | None = None,
+    on_transfer: OnTransfer | None = None,
+    say: Say = print,
+) -> int:
+    """Run `fst train` with the arguments after "train"; returns the exit code.
+
+    Args:
+        argv: as people type them.
+        on_progress: told about every logged step.
+        on_transfer: told how downloads of weights, photos and pictures go.
+        say: takes the few lines that a run has to say.
+
+    Raises:
+        FstError: whatever a user can cause, in one line.
+    """
+    OmegaConf.register_new_resolver("fst.style_name", _style_name, replace=True)
+    _quieten()
+    parser = get_args_parser()
+    parser.prog = "fst train"
+    parser.error = _refuse  # type: ignore[method-assign]
+    arguments = parser.parse_intermixed_args(cli.quote_paths(argv))
+    sweeping = arguments.multirun
+    arguments.overrides = cli.resume(arguments.overrides, sweep=sweeping, say=say)
+    given = list(arguments.overrides)
+    failed: list[FstError] = []
+
+    def task(cfg: DictConfig) -> None:
+        job = HydraConfig.get()
+        folder = Path(job.runtime.output_dir)
+        try:
+            cli.check(cfg, job.runtime.choices)
+            _train(cfg, folder, on_progress=on_progress, on_transfer=on_transfer, say=say)
+        except KeyboardInterrupt as error:
+            raise _End(Stopped(f"stopped; {_go_on(folder)}")) from error
+        except Exception as error:
+            known = _in_one_line(error)
+            first = isinstance(error, UsageError) and OmegaConf.select(cast(DictConfig, job), "job.num", default=0) == 0
+            if not sweeping or first or isinstance(error, Stopped) or known is None:
+                raise _End(known or error) from error
+            failed.append(known)  # one combination that fails does not end a sweep
+            say(f"{folder}: {known}")
+        finally:
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+            _remove_if_nothing_was_done(folder)
+
+    with _sigterm_as_ctrl_c(), _variable("HYDRA_FULL_ERROR", "1"):  # errors come to us instead of being printed
+        try:
+            _run_hydra(arguments, parser, task, str(carried("conf")), "train")
+        except _End as end:
+            raise end.error from end
+        except KeyboardInterrupt as error:
+            raise Stopped("stopped before the first step") from error
+        except Exception as error:
+            raise cli.explain(error, given) from error
+    return 1 if failed else 0
+
+
+def join() -> NoReturn:
+    """Be one of the other processes of a run, see processes.py: do what stands in its folder, and end."""
+    processes.follow_parent()
+    _quieten()
+    folder = Path(os.environ[_RUN_FOLDER])
+    code = 1
+    try:
+        cfg = cast(DictConfig, OmegaConf.load(folder / "config.yaml"))
+        _train(cfg, folder)
+        processes.wait_for_the_first()
+        code = 0
+    except FstError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    except Exception:  # noqa: BLE001 - whatever it is, the first process has to hear of it
+        traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)  # threads of the process group, when torn down in an unlucky order, abort a process that is done
+
+
+def _train(
+    cfg: DictConfig,
+    folder: Path,
+    *,
+    on_progress: OnProgress | None = None,
+    on_transfer: OnTransfer | None = None,
+    say: Say = lambda line: None,
+) -> None:
+    """Do one run in its folder, and end with its model files."""
+    if cfg.seed >= 2**32:
+        raise UsageError(f"seed must be below 2**32, not {cfg.seed}")
+    keep_freed_memory()
+    pl.seed_everything(cfg.seed, verbose=False)
+    style = Style(**_plain(cfg.style))
+    pictures = style.pictures(on_transfer)
+    terms = _plain(cfg.loss)
+    for layers in ("style_layers", "content_layers"):
+        terms[layers] = cli.layers(terms[layers], f"loss.{layers}")
+    loss: PerceptualLoss = _instantiate("loss", terms)
+    net: nn.Module = _instantiate("net", cfg.net)
+    if cfg.ckpt is not None:
+        origin = _check_checkpoint(cfg.ckpt, net)
+    else:
+        origin = _start_from(net, cfg.init) if cfg.init else None
+    taps = [*loss.style_layers, *loss.content_layers]
+    extractor = _instantiate("perceptual", cfg.perceptual, taps=taps, on_progress=on_transfer)
+    data: PhotoData = _instantiate("data", cfg.data)
+    data.on_transfer = on_transfer
+    task = PerStyleTask(
+        net=net,
+        extractor=extractor,
+        loss=loss,
+        style_pictures=pictures,
+        optimizer=_instantiate("optimizer", cfg.optimizer, **_without_fused(cfg)),
+        schedule=_instantiate("schedule", cfg.schedule),
+    )
+    settings = _plain(cfg.trainer)
+    metrics, samples = MetricsCSV(folder), Samples(folder, every_n_steps=cfg.samples_every_n_steps)
+    stop, skipped = StopOnSignal(), SkippedFiles(folder)
+    keep = Keep(
+        folder,
+        metrics,
+        every_n_steps=settings.pop("checkpoint_every_n_steps"),
+        recipe=lambda step: _recipe(cfg, style, task, data, origin, step, samples.scores).to_json(),
+    )
+    settings["precision"] = precision.choose(settings["precision"], settings["accelerator"])
+    ours = {
+        "default_root_dir": folder,
+        "max_epochs": -1,
+        "limit_val_batches": 0,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "plugins": processes.environment(),
+        "logger": [metrics, *_loggers(cfg.get("logger"), folder)],
+        "callbacks": [StepLog(on_progress), samples, keep, skipped, stop],
+    }
+    if clash := sorted(ours.keys() & settings.keys()):
+        raise UsageError(f"trainer.{clash[0]} is set by fst itself: leave it out")
+    trainer: pl.Trainer = _instantiate("trainer", settings, **ours)
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(folder / "config.yaml") as temporary:
+            OmegaConf.save(cfg, temporary, resolve=True)
+    if line := compile_modules([task.net, task.extractor], cfg.compile, trainer.strategy.root_device):
+        say(line)
+    try:
+        with _variable(_RUN_FOLDER, str(folder)), processes.others(trainer, _JOIN):
+            trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+    except NonFiniteLoss as error:
+        kept = f"the last good checkpoint, of step {keep.saved_at}, is {keep.path}"
+        raise NonFiniteLoss(f"{error}; {kept if keep.path.is_file() else 'there is no checkpoint yet'}") from error
+    except SystemExit as error:  # how Lightning ends after Ctrl-C
+        raise KeyboardInterrupt from error
+    except Exception as error:  # a signal to the whole group ends the processes that read photos, too
+        if stop.received is None or isinstance(error, FstError):
+            raise
+        raise KeyboardInterrupt from error
+    finally:
+        close(trainer.loggers)
+    if not trainer.is_global_zero:
+        return
+    if skipped.count:
+        say(f"{skipped.count} pictures could not be used: {skipped.path} lists them")
+    if stop.stopped:
+        raise Stopped(f"stopped at step {trainer.global_step}; {_go_on(folder)}")
+    scores = samples.scores or _last_scores(metrics.path)
+    recipe = _recipe(cfg, style, task, data, origin, trainer.global_step, scores)
+    onnx = folder / f"{style.label}.onnx"
+    model.write(onnx, net, recipe)
+    model.write(onnx.with_suffix(".safetensors"), net, recipe)
+    say(f"done: {folder}\nuse it: fst stylize PHOTO.jpg --style {shlex.quote(str(onnx))} -o out/")
+
+
+def _recipe(
+    cfg: DictConfig,
+    style: Style,
+    task: PerStyleTask,
+    data: PhotoData,
+    origin: dict[str, Any] | None,
+    steps: int,
+    scores: Mapping[str, float],
+) -> bundle.Recipe:
+    loss = task.loss
+    return bundle.Recipe(
+        name=style.label,
+        method="perstyle",
+        net=nets.recipe_of(task.net),
+        styles=[style.recipe()],
+        losses={
+            "style_layers": loss.style_layers,
+            "content_layers": loss.content_layers,
+            "content_weight": loss.content_weight,
+            "style_weight": loss.style_weight,
+            "tv_weight": loss.tv_weight,
+        },
+        perceptual={
+            "name": type(task.extractor).__name__.lower(),
+            "padding": cfg.perceptual.get("padding"),
+            "weights_sha256": task.extractor.weights_sha256,
+        },
+        data=data.recipe(),
+        steps=steps,
+        seed=cfg.seed,
+        metrics=dict(scores),
+        license=style.license,
+        fst_version=__version__,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        extra={} if origin is None else {"init": origin},
+    )
+
+
+def _start_from(net: nn.Module, source: str) -> dict[str, Any]:
+    """Copy the weights of a model file into the network, which must be of the same make."""
+    tensors, recipe = bundle.read_weights(bundle.locate(source))
+    own = nets.recipe_of(net)
+    if recipe.net != own:
+        theirs = " ".join(f"net.{key}={value}" for key, value in recipe.net.items() if own.get(key) != value)
+        raise UsageError(f"init={source} is another network than net asks for: set {theirs.replace('net.name', 'net')}")
+    model.load(net, tensors, source)
+    return {"name": recipe.name, "steps": recipe.steps, "created": recipe.created}
+
+
+def _without_fused(cfg: DictConfig) -> dict[str, bool]:
+    """Lightning cannot clip gradients for an optimizer that is fused."""
+    clipped = OmegaConf.select(cfg, "trainer.gradient_clip_val") and "fused" in cfg.optimizer
+    return {"fused": False} if clipped else {}
+
+
+def _check_checkpoint(path: str, net: nn.Module) -> dict[str, Any] | None:
+    """What the checkpoint's run began with; UsageError where it is none, or not of a network of the same make."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        shapes = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+        recipe = bundle.Recipe.from_json(checkpoint[model.RECIPE_KEY])
+    except Exception as error:
+        raise UsageError(f"ckpt={path}: damaged, or not a checkpoint of fst train ({type(error).__name__})") from error
+    if shapes != {f"net.{name}": value.shape for name, value in net.state_dict().items()}:
+        raise UsageError(f"ckpt={path} is of another network than net asks for: go on with the settings it began with")
+    return recipe.extra.get("init")
+
+
+def _last_scores(metrics: Path) -> dict[str, float]:
+    scored = [row for row in read_metrics(metrics) if "val/total" in row]
+    return {name: value for name, value in scored[-1].items() if name.startswith("val/")} if scored else {}
+
+
+def _loggers(cfg: DictConfig | None, folder: Path) -> list[Any]:
+    made = (_instantiate(f"logger.{name!s}", node, folder=folder) for name, node in (cfg or {}).items())
+    return [logger for logger in made if logger is not None]
+
+
+def _instantiate(key: str, cfg: Any, **arguments: Any) -> Any:
+    """Hydra's instantiate, with the error that the class itself raised."""
+    try:
+        return instantiate(cfg, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, FstError):
+            raise cause from error
+        text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        if found := re.search(r"unexpected keyword argument '(\w+)'", text):
+            known = inspect.signature(get_class(cfg["_target_"])).parameters
+            close = nearest(f"{key}.{found[1]}", [f"{key}.{name}" for name in known], most=1)
+            raise UsageError(f"there is no key '{key}.{found[1]}': {close}") from error
+        raise UsageError(f"{key}: {text}") from error
+
+
+def _in_one_line(error: Exception) -> FstError | None:
+    """The error as one of ours where a user can cause it; None for what must be a mistake in fst."""
+    if isinstance(error, FstError):
+        return error
+    line = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, torch.OutOfMemoryError):
+        return FstError(f"not enough memory on the device ({line}): make data.batch_size or data.size smaller")
+    if isinstance(error, OSError | MisconfigurationException):
+        return FstError(line)
+    return None
+
+
+def _go_on(folder: Path) -> str:
+    """How to go on with a run that was stopped."""
+    if not (folder / "last.ckpt").is_file():
+        return "there is no checkpoint yet"
+    return f"go on with: fst train {shlex.quote(f'ckpt={folder}')}"
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UsageError(f"{message} (fst train --help)")
+
+
+def _style_name(name: Any, image: Any) -> str:
+    return style_name(*(None if value is None else str(value) for value in (name, image)))
+
+
+def _plain(cfg: Any) -> Any:
+    return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable while the block lasts."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Answer SIGTERM like Ctrl-C where nothing else does, and leave signals as they were: Lightning does not."""
+    before = {which: signal.getsignal(which) for which in StopOnSignal.signals}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def _remove_if_nothing_was_done(folder: Path) -> None:
+    """Take away the folder of a run that ended before it began, and the parents that it leaves empty."""
+    if folder == Path.cwd() or not folder.is_dir():
+        return
+    if {entry.name for entry in folder.iterdir()} <= {".hydra", "config.yaml", "wandb"}:
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in (folder.parent, folder.parent.parent):
+            if parent == Path.cwd() or any(parent.iterdir()):
+                break
+            parent.rmdir()
+
+
+def _quieten() -> None:
+    """Keep what the libraries say about themselves from the terminal."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
+
+
+class Summary(HydraCallback):
+    """Prints a sweep's table and writes summary.csv when its last run has ended."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        runs = {}
+        for file in sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda f: f.stat().st_mtime_ns):
+            runs[file.parent.parent.name] = [str(value) for value in OmegaConf.load(file)]
+        rows = sweep.summarize(folder, runs)
+        from rich.console import Console
+
+        Console(file=sys.stdout).print(sweep.table(rows))
+        print(f"sweep: {folder}")

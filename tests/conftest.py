@@ -1,0 +1,157 @@
+"""What the tests share: a clean environment, drawn photos, a random VGG-19, a web server, and the folder `shared`."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fst import bundle
+
+SHARED = Path(os.environ.get("FST_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+# torchvision's index and width of each convolution of VGG-19, spelt out here and not taken from fst.
+VGG19 = ((0, 64), (2, 64), (5, 128), (7, 128), (10, 256), (12, 256), (14, 256), (16, 256), (19, 512), (21, 512),
+         (23, 512), (25, 512), (28, 512), (30, 512), (32, 512), (34, 512))  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of this machine's settings and caches reaches a test."""
+    for name in [n for n in os.environ if n in ("FST_STYLES", "FST_VGG19_WEIGHTS") or n.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    caches = tmp_path_factory.mktemp("caches")
+    monkeypatch.setenv("FST_CACHE", str(caches / "fst"))
+    monkeypatch.setenv("TORCH_HOME", str(caches / "torch"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real weights, photos and styles."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the folder {SHARED.name} beside the checkout, or FST_SHARED")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def vgg_weights(shared: Path) -> Path:
+    """The real VGG-19, to relu3_4."""
+    path = shared / "weights" / "vgg19-relu3_4.safetensors"
+    if not path.is_file():
+        pytest.skip("needs weights/vgg19-relu3_4.safetensors in the folder shared")
+    return path
+
+
+@pytest.fixture(scope="session")
+def random_vgg(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`random_vgg(convolutions=8, seed=0)`: a file of the first so many (8: to relu3_4), He-initialised."""
+    folder, made = tmp_path_factory.mktemp("random_vgg"), {}
+
+    def make(convolutions: int = 8, seed: int = 0) -> Path:
+        import torch
+        from safetensors.torch import save_file
+
+        path = folder / f"vgg19-{convolutions}-{seed}.safetensors"
+        if path not in made:
+            generator, tensors, channels = torch.Generator().manual_seed(seed), {}, 3
+            for index, width in VGG19[:convolutions]:
+                scale = (2 / (9 * channels)) ** 0.5
+                tensors[f"features.{index}.weight"] = scale * torch.randn(width, channels, 3, 3, generator=generator)
+                tensors[f"features.{index}.bias"] = 0.1 * torch.randn(width, generator=generator)
+                channels = width
+            save_file(tensors, path)
+            made[path] = True
+        return path
+
+    return make
+
+
+def draw_photo(seed: int, width: int, height: int) -> Image.Image:
+    """Blurred colour patches: smooth as a photo is, different for every seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def photo() -> Callable[..., Image.Image]:
+    """`photo(seed, width, height)`: see `draw_photo`."""
+    return draw_photo
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of eight small photos, 00.jpg to 07.jpg, landscape and portrait."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(8):
+        size = (72 + 4 * number, 64) if number % 2 else (64, 80)
+        draw_photo(number, *size).save(folder / f"{number:02}.jpg", quality=95)
+    return folder
+
+
+@dataclass
+class Web:
+    """A web server on this machine: what lies in `folder`, at `url`; `asked` holds the paths of its requests."""
+
+    folder: Path
+    url: str = ""
+    asked: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def web(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    monkeypatch.setenv("no_proxy", "*")
+    served = Web(tmp_path_factory.mktemp("web"))
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(served.folder))
+
+        def do_GET(self) -> None:
+            served.asked.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        served.url = f"http://127.0.0.1:{running.server_address[1]}"
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def inverting_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose graph is 1 - image: what comes out is known exactly."""
+    onnx = pytest.importorskip("onnx")
+    axes = ["batch", 3, "height", "width"]
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, axes)
+    stylized = onnx.helper.make_tensor_value_info("stylized", onnx.TensorProto.FLOAT, axes)
+    one = onnx.numpy_helper.from_array(np.ones((), np.float32), "one")
+    node = onnx.helper.make_node("Sub", ["one", "image"], ["stylized"])
+    graph = onnx.helper.make_graph([node], "invert", [image], [stylized], [one])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    path = tmp_path_factory.mktemp("models") / "invert.onnx"
+    bundle.write_onnx(path, model.SerializeToString(), bundle.Recipe(name="invert", license="CC0-1.0"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def johnson_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Johnson network with random weights."""
+    torch = pytest.importorskip("torch")
+    from fst import nets
+    from fst.export import model
+
+    torch.manual_seed(0)
+    net = nets.build({"name": "johnson", "width": 4, "blocks": 1})
+    path = tmp_path_factory.mktemp("models") / "small.onnx"
+    model.write(path, net, bundle.Recipe(name="small", net=nets.recipe_of(net)))
+    return path

@@ -1,0 +1,108 @@
+"""Networks to files and back."""
+
+import pickle
+
+import pytest
+import torch
+
+from fst import bundle, nets
+from fst.cli import main
+from fst.errors import FstError, UsageError
+from fst.export import model
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(1)
+    net = nets.build({"name": "johnson", "width": 4, "blocks": 1})
+    return net, bundle.Recipe(name="small", net=nets.recipe_of(net), steps=7)
+
+
+def same(one, other):
+    mine, theirs = one.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+@pytest.mark.slow
+def test_both_kinds_give_the_weights_back(small, tmp_path):
+    net, recipe = small
+    for name in ("x.onnx", "x.safetensors"):
+        model.write(tmp_path / name, net, recipe)
+        again, its_recipe = model.read(tmp_path / name)
+        assert same(net, again)
+        assert its_recipe == recipe
+
+
+def test_a_checkpoint_and_a_runs_folder_are_read(small, tmp_path):
+    net, recipe = small
+    state = {f"net.{name}": value for name, value in net.state_dict().items()}
+    torch.save({model.RECIPE_KEY: recipe.to_json(), "state_dict": state}, tmp_path / "last.ckpt")
+    for source in (tmp_path, tmp_path / "last.ckpt"):
+        again, its_recipe = model.read(source)
+        assert same(net, again)
+        assert its_recipe == recipe
+
+
+class Boom:
+    def __reduce__(self):
+        return (print, ("boom",))
+
+
+def test_what_is_no_model_is_refused(small, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"no last\.ckpt"):
+        model.read(tmp_path / "empty")
+    with pytest.raises(UsageError, match=r"ends in \.onnx, \.safetensors or \.pt2"):
+        model.write(tmp_path / "x.pt", *small)
+    (tmp_path / "evil.ckpt").write_bytes(pickle.dumps({"state_dict": Boom()}))
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    for name in ("evil.ckpt", "other.ckpt"):
+        with pytest.raises(FstError, match="not a checkpoint of fst train"):
+            model.read(tmp_path / name)
+    assert capsys.readouterr().out == ""
+
+
+def test_weights_that_do_not_fit_are_refused(small, tmp_path):
+    net, _ = small
+    wide = bundle.Recipe(name="wide", net={"name": "johnson", "width": 8, "blocks": 1, "output": "sigmoid"})
+    model.write(tmp_path / "x.safetensors", net, wide)
+    with pytest.raises(FstError, match="do not fit"):
+        model.read(tmp_path / "x.safetensors")
+
+
+def test_options_go_with_their_kind_of_file(small, tmp_path, photos):
+    for name, option in (
+        ("x.pt2", {"float16": True}),
+        ("x.pt2", {"calibration": photos}),
+        ("x.onnx", {"aot": True}),
+        ("x.onnx", {"float16": True, "calibration": photos}),
+    ):
+        with pytest.raises(UsageError, match=r"is for \.(onnx|pt2) files|do not go together"):
+            model.write(tmp_path / name, *small, **option)
+    assert not list(tmp_path.glob("x.*"))
+
+
+@pytest.mark.slow
+def test_the_command_writes_int8_only_where_it_pays(small, tmp_path, photos, capsys):
+    """What comes of it is this machine's to say; the file and the words must agree with each other."""
+    model.write(tmp_path / "x.safetensors", *small)
+    argv = ["export", str(tmp_path / "x.safetensors"), "-o", str(tmp_path / "x.onnx"), "--int8"]
+    assert main(argv) == 2
+    assert "--int8 and --calibrate PHOTOS go together" in capsys.readouterr().err
+    code = main([*argv, "--calibrate", str(photos)])
+    if code == 0:
+        assert bundle.read_recipe(tmp_path / "x.onnx", verify=True).metrics["int8_mean_difference"] <= 2 / 255
+    else:
+        assert code == 1
+        assert "not written" in capsys.readouterr().err
+        assert not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.slow
+def test_half_bytes_train_on(small, tmp_path):
+    net, recipe = small
+    model.write(tmp_path / "x.onnx", net, recipe, float16=True)
+    again, its_recipe = model.read(tmp_path / "x.onnx")
+    assert its_recipe == recipe
+    for name, value in net.state_dict().items():
+        assert torch.allclose(again.state_dict()[name], value, rtol=1e-3, atol=1e-6)

@@ -1,0 +1,175 @@
+"""The Stylizer against onnx graphs whose result is known, and against onnxruntime called by hand."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+import fst
+from fst import bundle, images
+from fst.errors import FstError, UsageError
+from fst.inference import memory, stylizer
+from fst.inference.stylizer import Stylizer
+
+
+def photo(height=40, width=56, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(17, 31), (70, 101), (16, 16), (5, 3), (1, 1), (64, 48)])
+def test_size_is_kept_and_values_are_the_graphs(inverting_model, height, width):
+    pixels = photo(height, width)
+    restyled = Stylizer(inverting_model).repaint(pixels)
+    assert restyled.dtype == np.uint8
+    assert np.array_equal(restyled, 255 - pixels)
+
+
+def test_agrees_with_onnxruntime_called_by_hand(johnson_model):
+    pixels = photo(37, 50)
+    session = onnxruntime.InferenceSession(str(johnson_model), providers=["CPUExecutionProvider"])
+    (wanted,) = session.run(None, {"image": pixels.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)})
+    got = Stylizer(johnson_model)(pixels)
+    assert np.abs(got.astype(float) - wanted[0].transpose(1, 2, 0) * 255).max() <= 0.5 + 1e-3
+
+
+def test_same_type_out_as_in(inverting_model):
+    stylizer, pixels = Stylizer(inverting_model), photo()
+    for dtype in (np.float32, np.float64, np.float16):
+        floats = (pixels / 255).astype(dtype)
+        out = stylizer(floats)
+        assert out.dtype == dtype
+        assert np.abs(out.astype(float) - (1 - floats.astype(float))).max() < 2e-3
+    picture = stylizer(Image.fromarray(pixels))
+    assert isinstance(picture, Image.Image)
+    assert np.array_equal(np.asarray(picture), 255 - pixels)
+
+
+def test_transparency_goes_along(inverting_model):
+    pixels, alpha = photo(), photo(seed=1)[..., 0]
+    out = Stylizer(inverting_model)(Image.fromarray(np.dstack([pixels, alpha])))
+    assert out.mode == "RGBA"
+    assert np.array_equal(np.asarray(out)[..., 3], alpha)
+
+
+def test_keep_colors_keeps_chroma(inverting_model):
+    pixels = np.full((32, 32, 3), (200, 100, 60), np.uint8)
+    out = Stylizer(inverting_model, keep_colors=True)(pixels)[0, 0].astype(int)
+    assert out[0] - out[2] == 200 - 60
+    assert out[1] - out[2] == 100 - 60
+    assert abs(int(out @ [299, 587, 114] / 1000) - (255 - 125)) <= 2
+
+
+def test_max_side(inverting_model):
+    assert Stylizer(inverting_model, max_side=20)(photo(40, 80)).shape == (10, 20, 3)
+    assert Stylizer(inverting_model, max_side=200)(photo(40, 80)).shape == (40, 80, 3)
+
+
+def test_little_memory_makes_the_picture_smaller_and_says_so(inverting_model):
+    size = (4000, 3000)
+    needed = [memory.needed_bytes(size[0] * size[1], {}, frugal=frugal) for frugal in (False, True)]
+    plenty = Stylizer(inverting_model, memory_bytes=needed[0] * 1.5).plan(size)
+    assert plenty == (size, False, None)
+    some = Stylizer(inverting_model, memory_bytes=needed[1] * 1.5).plan(size)
+    assert some == (size, True, None)
+    little = Stylizer(inverting_model, memory_bytes=1.5e9).plan(size)
+    assert little.size[0] < 4000
+    assert "4000x3000" in little.note
+    assert memory.needed_bytes(little.size[0] * little.size[1], {}, frugal=True) <= 1.5e9
+    assert little.size[0] / little.size[1] == pytest.approx(4 / 3, rel=1e-2)
+    with pytest.raises(FstError, match="too little"):
+        Stylizer(inverting_model, memory_bytes=1e6).plan(size)
+
+
+def test_what_a_picture_takes_grows_with_pixels_and_width():
+    assert memory.needed_bytes(2_000_000, {"width": 32}, frugal=False) > memory.needed_bytes(
+        1_000_000, {"width": 32}, frugal=False
+    )
+    assert memory.needed_bytes(1_000_000, {"width": 64}, frugal=True) > memory.needed_bytes(
+        1_000_000, {"width": 32}, frugal=True
+    )
+    assert 0 < memory.available_bytes() < 1e15
+
+
+def test_known_networks_take_what_was_measured_and_unknown_ones_as_johnson():
+    johnson, fast, other = (
+        memory.needed_bytes(10**6, {"name": name}, frugal=False) for name in ("johnson", "fast", "other")
+    )
+    assert other == johnson > 3 * fast
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("frugal", [False, True])
+def test_a_picture_takes_no_more_memory_than_is_said(frugal):
+    """In a process of its own: the shipped Johnson network at 0.4 megapixels."""
+    if sys.platform != "linux":
+        pytest.skip("needs /proc/self/status")
+    code = (
+        "import re, numpy as np\n"
+        "from fst import Stylizer\n"
+        "from fst.inference import memory\n"
+        "s = Stylizer('starry_night')\n"
+        f"needed = [memory.needed_bytes(512 * 768, s.recipe.net, frugal=f) / 0.85 for f in (False, True)][{frugal:d}]\n"
+        "s.memory_bytes = needed + 1\n"
+        f"assert s.plan((768, 512)).frugal is {frugal}\n"
+        "s(np.random.default_rng(0).integers(0, 256, (512, 768, 3), dtype=np.uint8))\n"
+        "peak = re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]\n"  # ru_maxrss is the parent's, too
+        "print(int(peak) * 1024 / (0.85 * needed))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 0.6 < float(done.stdout) <= 1
+
+
+def test_providers(inverting_model):
+    present = onnxruntime.get_available_providers()
+    assert Stylizer(inverting_model, provider="cpu")(photo()).shape == (40, 56, 3)
+    for name in ("tensorrt", "cuda", "coreml", "directml"):
+        if stylizer.PROVIDERS[name] not in present:
+            with pytest.raises(UsageError, match=rf"no provider '{name}' here; it has .*cpu"):
+                Stylizer(inverting_model, provider=name)
+    everything = list(reversed(stylizer.PROVIDERS.values()))
+    assert stylizer._best(everything) == "cuda"
+    assert stylizer._best(["CPUExecutionProvider", "DmlExecutionProvider"]) == "directml"
+    assert stylizer._best(["TensorrtExecutionProvider", "CPUExecutionProvider"]) == "cpu"
+
+
+def test_cores_are_those_that_this_process_may_use():
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("needs sched_getaffinity")
+    allowed = os.sched_getaffinity(0)
+    assert 1 <= stylizer._cores() <= len(allowed)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert stylizer._cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), int)])
+def test_other_arrays_are_refused(inverting_model, wrong):
+    with pytest.raises(UsageError, match="array"):
+        Stylizer(inverting_model)(wrong)
+
+
+def test_other_things_are_refused(inverting_model):
+    with pytest.raises(UsageError, match="not str"):
+        Stylizer(inverting_model)("photo.jpg")
+    with pytest.raises(UsageError, match="longest side"):
+        Stylizer(inverting_model, max_side=0)
+
+
+def test_a_whole_bundle_that_is_no_network_is_refused(tmp_path):
+    bundle.write_onnx(tmp_path / "x.onnx", b"\x08\x08\x3a\x02\x12\x00", bundle.Recipe(name="x"))
+    with pytest.raises(bundle.BundleError, match="onnxruntime cannot run it"):
+        Stylizer(tmp_path / "x.onnx")(photo())
+
+
+def test_the_package_gives_the_stylizer_and_shipped_styles_work():
+    assert fst.Stylizer is Stylizer
+    for name in bundle.shipped():
+        out = fst.Stylizer(name)(images.resize(photo(16, 16), (96, 64)))
+        assert out.shape == (64, 96, 3)
+        assert out.std() > 10  # a picture, not a blank

@@ -1,0 +1,110 @@
+"""fst.nets.fast against functional calls, and for what it must never do."""
+
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.flop_counter import FlopCounterMode
+
+from fst import nets
+from fst.errors import UsageError
+from fst.nets.fast import FastNet
+
+
+def picture(height: int, width: int, *, batch: int = 1, seed: int = 0) -> torch.Tensor:
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def small() -> FastNet:
+    net = FastNet(width=4, blocks=2)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator) + (parameter.dim() == 1) * 0.5)
+    return net.eval()
+
+
+def plain(net: FastNet, image: torch.Tensor) -> torch.Tensor:
+    """The same network in functional calls, in float64, for sides that are multiples of 8."""
+    weights = {name: value.double() for name, value in net.state_dict().items()}
+
+    def conv(x: torch.Tensor, name: str, stride: int = 1) -> torch.Tensor:
+        weight = weights[f"{name}.weight"]
+        edge = weight.shape[-1] // 2
+        return F.conv2d(F.pad(x, (edge,) * 4, mode="reflect"), weight, weights[f"{name}.bias"], stride)
+
+    def unit(x: torch.Tensor, name: str, stride: int = 1, relu: bool = True) -> torch.Tensor:
+        x = conv(x, f"{name}.conv", stride)
+        centred = x - x.mean((2, 3), keepdim=True)
+        x = centred / (centred.square().mean((2, 3), keepdim=True) + 1e-5).sqrt()
+        x = x * weights[f"{name}.norm.weight"].view(-1, 1, 1) + weights[f"{name}.norm.bias"].view(-1, 1, 1)
+        return x.clamp(min=0) if relu else x
+
+    def residual(x: torch.Tensor, name: str) -> torch.Tensor:
+        return x + unit(unit(x, f"{name}.first"), f"{name}.second", relu=False)
+
+    def shuffle(x: torch.Tensor, by: int) -> torch.Tensor:
+        b, c, h, w = x.shape
+        return x.view(b, c // by**2, by, by, h, w).permute(0, 1, 4, 2, 5, 3).reshape(b, c // by**2, by * h, by * w)
+
+    quarter = unit(unit(image.double(), "stem.0", 2), "stem.1", 2)
+    x = unit(quarter, "down", 2)
+    for block in range(net.settings["blocks"]):
+        x = residual(x, f"trunk.{block}")
+    x = residual(quarter + shuffle(conv(x, "up"), 2), "fine")
+    return shuffle(conv(shuffle(unit(x.clamp(min=0), "widen"), 2), "last"), 2).sigmoid()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_against_functional_calls(training: bool) -> None:
+    net, image = small().train(training), picture(24, 40, batch=2)
+    with torch.no_grad():
+        torch.testing.assert_close(net(image), plain(net, image).float(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 31), (18, 16), (70, 101), (23, 64)])
+def test_any_size(height: int, width: int) -> None:
+    """Other sizes are continued to a multiple of 8 and cut again."""
+    net, image = small(), picture(height, width)
+    rows = torch.arange(height + -height % 8).clamp(max=height - 1)
+    columns = torch.arange(width + -width % 8).clamp(max=width - 1)
+    with torch.no_grad():
+        got = net(image)
+        expected = plain(net, image[:, :, rows][..., columns])[..., :height, :width]
+    assert got.shape == image.shape
+    torch.testing.assert_close(got, expected.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_gigaflop() -> None:
+    net = FastNet().eval()
+    with FlopCounterMode(display=False) as counter:
+        net(picture(256, 256))
+    assert counter.get_total_flops() == pytest.approx(0.96e9, rel=0.01)
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(0.35e6, rel=0.01)
+
+
+def test_no_grid_and_no_frame_on_a_flat_picture() -> None:
+    """Every pixel of a flat picture looks the same to the stem, so that nothing repeats every 2, 4 or 8 pixels."""
+    net = FastNet(width=8, blocks=1).eval()
+    stem = net.stem(torch.full((1, 3, 64, 64), 0.3))
+    torch.testing.assert_close(stem, stem[..., :1, :1].expand_as(stem), rtol=0, atol=1e-5)
+
+
+def test_every_weight_learns() -> None:
+    net = small().train()
+    net(picture(32, 32, batch=2)).square().mean().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        # A bias before an instance norm is taken away again by it.
+        assert name.endswith("conv.bias") or parameter.grad.abs().sum() > 0, name
+
+
+def test_round_trip_by_recipe() -> None:
+    net = FastNet(width=6, blocks=1)
+    assert nets.recipe_of(net) == {"name": "fast", "width": 6, "blocks": 1}
+    assert nets.build(nets.recipe_of(net)).state_dict().keys() == net.state_dict().keys()
+
+
+@pytest.mark.parametrize("wrong", [{"width": 1}, {"width": 3.5}, {"blocks": -1}, {"depth": 3}])
+def test_settings_that_cannot_be(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError):
+        nets.build({"name": "fast", **wrong})

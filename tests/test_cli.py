@@ -1,0 +1,161 @@
+"""The command as people use it and misuse it: real processes, one-line errors, exit codes."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fst import bundle, images
+
+
+def run(*argv, cwd=None):
+    done = subprocess.run(
+        [sys.executable, "-m", "fst", *map(str, argv)], capture_output=True, text=True, check=False, cwd=cwd
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def refused(code, *argv, cwd=None):
+    """Run what must fail; returns the one line that it says."""
+    done = run(*argv, cwd=cwd)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == code, done
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("fst: ")
+    return lines[0]
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.jpg"
+    images.write(path, np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    return path
+
+
+def test_help_and_version():
+    assert "stylize" in run("--help").stdout
+    assert run("--version").stdout.startswith("fst ")
+    assert run().returncode == 2
+    assert "--keep-colors" in run("stylize", "--help").stdout
+
+
+def test_stylize_writes_what_it_says(photo, tmp_path, inverting_model):
+    done = run("stylize", photo, "--style", inverting_model, "-o", tmp_path / "out")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    target = Path(done.stdout.strip())
+    assert target == tmp_path / "out" / "photo.jpg"
+    difference = images.read(target).pixels.astype(int) - (255 - images.read(photo).pixels.astype(int))
+    assert abs(difference.mean()) < 1
+
+
+def test_stylize_as_json(photo, tmp_path, inverting_model):
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    done = run("stylize", photo, bad, "--style", inverting_model, "-o", tmp_path / "out", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["style"] == "invert"
+    assert told["pictures"][0]["width"] == 64
+    assert "bad.jpg" in told["pictures"][1]["error"]
+
+
+@pytest.mark.parametrize(("height", "width"), [(17, 31), (70, 101), (512, 512), (1081, 1919)])
+def test_sizes_come_back_exact(tmp_path, inverting_model, height, width):
+    images.write(tmp_path / "x.png", np.zeros((height, width, 3), np.uint8))
+    assert run("stylize", tmp_path / "x.png", "-s", inverting_model, "-o", tmp_path / "y.png").returncode == 0
+    assert images.read(tmp_path / "y.png").size == (width, height)
+
+
+def test_orientation_profile_and_alpha_survive(tmp_path, inverting_model):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(np.full((20, 20, 4), 77, np.uint8)).save(tmp_path / "clear.png")
+    run("stylize", tmp_path / "turned.jpg", tmp_path / "clear.png", "-s", inverting_model, "-o", tmp_path / "out")
+    turned = Image.open(tmp_path / "out" / "turned.jpg")
+    assert turned.size == (40, 60)
+    assert turned.getexif().get(0x0112, 1) == 1
+    assert np.asarray(Image.open(tmp_path / "out" / "clear.png"))[0, 0].tolist() == [178, 178, 178, 77]
+
+
+def test_wrong_use_is_one_line_with_the_nearest_name(photo, tmp_path, inverting_model):
+    assert "did you mean stylize" in refused(2, "stylise", photo)
+    assert "did you mean --keep-colors" in refused(2, "stylize", photo, "--keep-colours")
+    assert "no model is called" in refused(2, "stylize", photo, "--style", "no_such_style")
+    assert "no such file" in refused(2, "stylize", photo, "--style", tmp_path / "no.onnx")
+    assert "--max-side" in refused(2, "stylize", photo, "--max-side", "0")
+    assert "--quality" in refused(2, "stylize", photo, "--quality", "101")
+    assert "--quality" in refused(2, "stylize", photo, "--quality", "high")
+    assert "PHOTO" in refused(2, "stylize")
+    assert "own repainting" in refused(2, "stylize", photo, "-s", inverting_model, "-o", tmp_path)
+
+
+def test_misspelt_style_is_offered(photo):
+    shipped = bundle.shipped()
+    for name in shipped:
+        assert name in refused(2, "stylize", photo, "--style", name[:-1])
+
+
+def test_bad_pictures_are_one_line_and_leave_nothing(tmp_path, inverting_model):
+    (tmp_path / "text.jpg").write_text("hello")
+    (tmp_path / "empty.png").touch()
+    Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")
+    for name in ("missing.jpg", "text.jpg", "empty.png", "bomb.png"):
+        said = refused(1, "stylize", tmp_path / name, "-s", inverting_model, "-o", tmp_path / "out")
+        assert name in said
+        assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+class Boom:
+    def __reduce__(self):
+        return (Path.touch, (Path("boom"),))
+
+
+def test_bad_models_are_refused(photo, tmp_path, inverting_model):
+    whole = inverting_model.read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "changed.onnx").write_bytes(whole.replace(b"Sub", b"Add"))
+    (tmp_path / "evil.onnx").write_bytes(pickle.dumps(Boom()))
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(Boom()))
+    for name in ("cut.onnx", "changed.onnx", "evil.onnx", "evil.pth"):
+        assert name in refused(1, "stylize", photo, "--style", tmp_path / name, "-o", tmp_path / "out", cwd=tmp_path)
+    assert not (tmp_path / "boom").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unwritable_place_is_said(photo, tmp_path, inverting_model):
+    (tmp_path / "file").touch()
+    said = refused(1, "stylize", photo, "-s", inverting_model, "-o", tmp_path / "file" / "out")
+    assert "cannot be written" in said or "not a folder" in said.lower()
+
+
+def test_styles_lists_what_is_shipped():
+    listed = json.loads(run("styles", "--json", "--no-timing").stdout)
+    assert {row["name"] for row in listed} == set(bundle.shipped())
+    for row in listed:
+        assert Path(row["path"]).stat().st_size == row["size_bytes"]
+        assert row["license"]
+    assert run("styles").returncode == 0
+
+
+def test_doctor_tells_what_is_there():
+    found = json.loads(run("doctor", "--json").stdout)
+    assert any(finding["topic"] == "fst" for finding in found)
+    assert any("onnxruntime" in finding["what"] and finding["status"] == "ok" for finding in found)
+
+
+def test_completion_completes():
+    script = run("completion", "bash").stdout
+    ask = 'eval "$S"; COMP_WORDS=(fst sty); COMP_CWORD=1; _fst; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", ask], env={"S": script}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["stylize", "styles"]
+    for shell in ("zsh", "fish"):
+        assert "stylize" in run("completion", shell).stdout
+    assert "invalid choice" in refused(2, "completion", "tcsh")

@@ -1,0 +1,83 @@
+"""What the documents promise: every command in the README parses, every listed file is there."""
+
+import hashlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fst import bundle
+from fst.cli import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands():
+    """The lines of the README's shell blocks that call fst, as words."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("fst ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def test_there_are_commands():
+    assert len(commands()) > 10
+    assert {words[0] for words in commands()} <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("words", [w for w in commands() if w[0] == "stylize"], ids=" ".join)
+def test_stylize_lines_parse(words):
+    from fst.commands.stylize import parser
+
+    assert parser().parse_args(words[1:]).inputs
+
+
+@pytest.mark.parametrize("words", [w for w in commands() if w[0] == "train" and "--help" not in w], ids=" ".join)
+def test_train_lines_compose(words):
+    from hydra import compose, initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from fst.training.overrides import quote_paths
+
+    overrides = [word for word in quote_paths(words[1:]) if word != "-m"]
+    single = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        if override.is_sweep_override():
+            first = next(iter(override.sweep_string_iterator()))
+            single.append(f"{override.get_key_element()}={first}")
+        else:
+            single.append(override.input_line)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        assert compose("train", overrides=single).net
+
+
+def test_links_lead_to_files():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert "://" in target or (ROOT / target).exists(), target
+
+
+def test_keys_of_the_table_have_the_defaults_it_gives():
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train")
+    pairs = {"style.size_px": 512, "loss.content_weight": 0.1, "loss.style_weight": 1, "loss.tv_weight": 0}
+    pairs |= {"data.size": 256, "data.batch_size": 4, "trainer.max_steps": 10000, "net.width": 32, "optimizer.lr": 1e-3}
+    for key, value in pairs.items():
+        assert f"`{key}`" in README
+        assert OmegaConf.select(cfg, key) == value
+
+
+def test_every_shipped_model_is_described_as_it_is():
+    text = (ROOT / "checkpoints" / "README.md").read_text(encoding="utf-8")
+    assert bundle.shipped()
+    for name, path in bundle.shipped().items():
+        recipe = bundle.read(path).recipe
+        assert path.stat().st_size < 8e6
+        assert hashlib.sha256(path.read_bytes()).hexdigest()[:16] in text
+        assert (path.with_suffix(".md")).is_file()
+        assert recipe.name == name
+        assert recipe.license
+        assert f"{recipe.steps:,} steps" in (path.with_suffix(".md")).read_text(encoding="utf-8")

@@ -1,0 +1,85 @@
+"""Sweeps: every combination in a folder of its own, a table at the end."""
+
+import csv
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fst.training import sweep
+
+Run = Callable[..., Any]  # fst_train and start of conftest.py
+Losses = Callable[..., dict[int, dict[str, float]]]
+
+
+def read_summary(folder: Path) -> list[dict[str, str]]:
+    with (folder / "summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_combination_has_its_folder_and_row(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    ended = fst_train("-m", *tiny, "style=woodcut,stained_glass", "loss.style_weight=1,5")
+    assert (ended.code, ended.err) == (0, "")
+    (folder,) = Path("runs/sweeps").iterdir()
+    names = ["0_woodcut", "1_woodcut", "2_stained_glass", "3_stained_glass"]
+    rows = read_summary(folder)
+    assert [row["run"] for row in rows] == names
+    assert rows[1]["settings"] == "style=woodcut loss.style_weight=5"
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == names
+    for row in rows:
+        run = losses(folder / row["run"])
+        assert list(run) == [1, 2, 3, 4]
+        assert float(row["val/total"]) == pytest.approx(run[4]["val/total"], abs=1e-4)
+        assert row["run"] in ended.out
+    assert ended.out.strip().endswith(f"sweep: {folder}")
+
+
+def test_one_that_diverges_does_not_end_the_others(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    ended = fst_train("-m", *tiny, "optimizer.lr=1e30,1e-3", "hydra.sweep.dir=s")
+    assert (ended.code, ended.error, ended.err) == (1, "", "")
+    assert "the loss is nan at step 2: try a smaller optimizer.lr" in ended.out
+    assert not Path("s/0_stained_glass/last.ckpt").exists()
+    assert list(losses("s/1_stained_glass")) == [1, 2, 3, 4]
+    assert [row["val/total"] == "-" for row in read_summary(Path("s"))] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("word", "error"),
+    [
+        ("data.sise=1,2", "there is no key 'data.sise': did you mean data.size?"),
+        ("style=woodcut,wodcut", "no style is called 'wodcut': did you mean woodcut?"),
+        ("data.size=abc,32", "data.size=abc: wanted a whole number, like 256"),
+    ],
+)
+def test_a_mistake_ends_a_sweep_before_it_begins(fst_train: Run, tiny: list[str], word: str, error: str) -> None:
+    ended = fst_train("-m", *tiny, word)
+    assert (ended.code, ended.error, ended.out, ended.err) == (2, error, "", "")
+    assert not [path for path in Path().rglob("*") if path.is_dir() and path.name.startswith(("0_", "1_"))]
+
+
+def test_ctrl_c_ends_a_sweep(fst_train: Run, tiny: list[str]) -> None:
+    ended = fst_train("-m", *tiny, "seed=1,2", "hydra.sweep.dir=s", at={2: signal.SIGINT})
+    assert ended.code == 1
+    assert ended.error.startswith("stopped at step 2; go on with: fst train ckpt=")
+    assert [path.name for path in Path("s").iterdir() if path.is_dir()] == ["0_stained_glass"]
+
+
+@pytest.mark.slow
+def test_a_sweep_on_two_devices(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    before = dict(os.environ)
+    ended = fst_train("-m", *tiny, "seed=1,2", "trainer.devices=2", "hydra.sweep.dir=s")
+    assert (ended.code, ended.err) == (0, ""), ended.out
+    assert [list(losses(f"s/{n}_stained_glass")) for n in (0, 1)] == [[1, 2, 3, 4]] * 2
+    assert not torch.distributed.is_initialized()
+    assert {n: v for n, v in os.environ.items() if n.startswith(("MASTER", "LOCAL", "WORLD", "FST", "NODE"))} == {
+        n: v for n, v in before.items() if n.startswith(("MASTER", "LOCAL", "WORLD", "FST", "NODE"))
+    }
+
+
+def test_the_summary_of_no_runs(tmp_path: Path) -> None:
+    assert sweep.summarize(tmp_path, {}) == []
+    assert not list(tmp_path.iterdir())

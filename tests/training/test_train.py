@@ -1,0 +1,307 @@
+"""Whole runs of `fst train`, small enough for a test."""
+
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from fst import bundle
+from fst.export import model
+from fst.training.loggers import COLUMNS
+from fst.training.tasks import PerStyleTask
+
+Run = Callable[..., Any]  # fst_train and start of conftest.py
+Losses = Callable[..., dict[int, dict[str, float]]]
+TERMS = ("train/content", "train/style", "train/tv", "train/total")
+
+
+def assert_same(got: dict[int, dict[str, float]], wanted: dict[int, dict[str, float]], rtol: float = 1e-5) -> None:
+    """The losses and learning rates of two runs are the same."""
+    assert list(got) == list(wanted)
+    for step, row in wanted.items():
+        for name in (*TERMS, "lr"):
+            assert got[step][name] == pytest.approx(row[name], rel=rtol), (step, name)
+
+
+@pytest.fixture
+def sixty(tiny: list[str]) -> list[str]:
+    return [*tiny, "trainer.max_steps=60", "trainer.checkpoint_every_n_steps=20", "samples_every_n_steps=0"]
+
+
+def test_a_run_leaves_its_model_numbers_and_pictures(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    ended = fst_train(*tiny, "hydra.run.dir=run", "samples_every_n_steps=2", export=True)
+    assert (ended.code, ended.err) == (0, "")
+    folder = Path("run").resolve()
+    assert ended.out == f"done: {folder}\nuse it: fst stylize PHOTO.jpg --style {folder}/stained_glass.onnx -o out/\n"
+    rows = losses(folder)
+    assert list(rows) == [1, 2, 3, 4]
+    assert folder.joinpath("metrics.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert set(rows[4]) == set(COLUMNS)
+    assert {file.name for file in (folder / "samples").iterdir()} == {"step_000002.png", "step_000004.png"}
+    assert (folder / "preview.png").read_bytes() == (folder / "samples" / "step_000004.png").read_bytes()
+
+    tensors, recipe = bundle.read_weights(folder / "stained_glass.onnx")
+    assert (recipe.steps, recipe.method, recipe.license) == (4, "perstyle", "Apache-2.0")
+    assert recipe.metrics["val/total"] == pytest.approx(rows[4]["val/total"], rel=1e-6)
+    net, from_checkpoint = model.read(folder / "last.ckpt")
+    assert (from_checkpoint.steps, from_checkpoint.net) == (4, recipe.net)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(torch.from_numpy(tensors[name].copy()), value)
+
+
+def test_config_yaml_is_resolved(fst_train: Run, tiny: list[str]) -> None:
+    assert fst_train(*tiny, "hydra.run.dir=run", "seed=7").code == 0
+    text = Path("run/config.yaml").read_text()
+    assert "${" not in text
+    assert OmegaConf.load("run/config.yaml").data.seed == 7
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
+    losses: Losses, fst_train: Run, sixty: list[str], which: signal.Signals
+) -> None:
+    assert fst_train(*sixty, "hydra.run.dir=unbroken").code == 0
+    stopped = fst_train(*sixty, at={50: which})
+    (folder,) = Path("runs/stained_glass").iterdir()
+    assert stopped.code == 1
+    assert stopped.error == f"stopped at step 50; go on with: fst train ckpt={folder.resolve()}"
+    assert (stopped.out, stopped.err) == ("", "")
+    assert list(losses(folder)) == list(range(1, 51))
+    assert not list(folder.glob("*.onnx"))
+
+    went_on = fst_train("ckpt=last")
+    assert went_on.code == 0
+    assert went_on.out.startswith(f"going on from {folder}/last.ckpt\n")
+    assert list(Path("runs/stained_glass").iterdir()) == [folder]
+    assert_same(losses(folder), losses(Path("unbroken")))
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    losses: Losses, fst_train: Run, start: Run, sixty: list[str]
+) -> None:
+    assert fst_train(*sixty, "hydra.run.dir=unbroken").code == 0
+    assert start(*sixty, "data.num_workers=1", "hydra.run.dir=killed", STOP="50:SIGKILL").wait().code == -signal.SIGKILL
+    assert max(losses(Path("killed"))) >= 49
+    assert fst_train("ckpt=killed").code == 0
+    assert_same(losses(Path("killed")), losses(Path("unbroken")))
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_anew(
+    losses: Losses, fst_train: Run, tiny: list[str]
+) -> None:
+    assert fst_train(*tiny, "hydra.run.dir=run").code == 0
+    Path("run/last.ckpt").unlink()
+    assert list(losses(Path("run"))) == [1, 2, 3, 4]
+    ended = fst_train("ckpt=last", "hydra.run.dir=run", "trainer.max_steps=2")
+    assert ended.out.startswith(f"{Path('run')} ended before its first checkpoint: starting it anew\n")
+    assert ended.code == 0
+    assert list(losses(Path("run"))) == [1, 2]
+
+
+def test_a_finished_run_can_be_taken_further(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    assert fst_train(*tiny).code == 0
+    again = fst_train("ckpt=last", export=True)  # nothing left to do but the model file
+    (folder,) = Path("runs/stained_glass").iterdir()
+    assert again.code == 0
+    assert bundle.read_recipe(folder / "stained_glass.onnx").metrics
+    assert fst_train(f"ckpt={folder}/last.ckpt", "trainer.max_steps=6").code == 0
+    assert list(losses(folder)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_mistake_does_not_cost_the_run_that_lies_there(fst_train: Run, tiny: list[str]) -> None:
+    assert fst_train(*tiny, "hydra.run.dir=run").code == 0
+    before = {path: path.read_bytes() for path in (Path("run/last.ckpt"), Path("run/metrics.csv"))}
+    for more in ("ckpt=run", "seed=1"):
+        assert fst_train(*tiny, "hydra.run.dir=run", "data.dir=/not/here", "trainer.max_steps=9", more).code == 2
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_checkpoint_of_another_network_is_refused(fst_train: Run, tiny: list[str]) -> None:
+    assert fst_train(*tiny, "hydra.run.dir=run").code == 0
+    before = Path("run/metrics.csv").read_text()
+    ended = fst_train("ckpt=run", "net.blocks=2")
+    assert ended.code == 2
+    assert re.fullmatch(r"ckpt=.*last.ckpt is of another network than net asks for: .*", ended.error)
+    assert Path("run/metrics.csv").read_text() == before
+    Path("run/last.ckpt").write_bytes(b"nonsense")
+    assert re.fullmatch(r"ckpt=.*: damaged, or not a checkpoint of fst train .*", fst_train("ckpt=run").error)
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "safetensors"])
+def test_init_starts_from_a_model(losses: Losses, fst_train: Run, tiny: list[str], suffix: str) -> None:
+    """The first loss with init is the loss of that network: lr=0 keeps it for all steps."""
+    same_crops = ["trainer.log_every_n_steps=1", "data.flip=false", "data.crop_scale=[1,1]"]
+    assert fst_train(*tiny, *same_crops, "hydra.run.dir=first", "optimizer.lr=0.01", export=True).code == 0
+    source = f"first/stained_glass.{suffix}"
+    assert fst_train(*tiny, *same_crops, "hydra.run.dir=a", f"init={source}", "optimizer.lr=0").code == 0
+    assert fst_train(*tiny, *same_crops, "hydra.run.dir=b", "optimizer.lr=0").code == 0
+    first, a, b = (losses(Path(run)) for run in ("first", "a", "b"))
+    assert b[1]["train/total"] == pytest.approx(first[1]["train/total"], rel=1e-6)
+    assert a[1]["train/total"] < 0.95 * b[1]["train/total"]
+    assert a[4]["val/total"] == pytest.approx(first[4]["val/total"], rel=1e-4)
+
+
+def test_init_of_another_network_is_one_clear_line(fst_train: Run, tiny: list[str]) -> None:
+    assert fst_train(*tiny, "hydra.run.dir=run", export=True).code == 0
+    ended = fst_train(*tiny, "init=run/stained_glass.onnx", "net.width=8", "net.blocks=2")
+    assert ended.code == 2
+    wanted = "init=run/stained_glass.onnx is another network than net asks for: set net.width=4 net.blocks=1"
+    assert ended.error == wanted
+
+
+def test_a_second_ctrl_c_ends_at_once(fst_train: Run, sixty: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(task: PerStyleTask, *_: object) -> None:
+        if task.global_step == 25:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(PerStyleTask, "on_train_batch_start", twice)
+    ended = fst_train(*sixty, "hydra.run.dir=run")
+    assert (ended.code, ended.out, ended.err) == (1, "", "")
+    assert ended.error == f"stopped; go on with: fst train ckpt={Path('run').resolve()}"
+    assert torch.load("run/last.ckpt", weights_only=True)["global_step"] == 20
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_before_the_first_step(fst_train: Run, tiny: list[str], which: signal.Signals) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fst.training.tasks.PerStyleTask.on_fit_start", lambda task: signal.raise_signal(which))
+        ended = fst_train(*tiny)
+    assert (ended.code, ended.error) == (1, "stopped; there is no checkpoint yet")
+    assert (ended.out, ended.err) == ("", "")
+    assert not Path("runs").exists()
+
+
+def test_the_last_good_checkpoint_survives_a_loss_that_is_not_finite(
+    fst_train: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(task: PerStyleTask, *_: object) -> None:
+        if task.global_step == 3:
+            next(task.net.parameters()).data.fill_(torch.nan)
+
+    monkeypatch.setattr(PerStyleTask, "on_train_batch_end", explode)
+    ended = fst_train(*tiny, "hydra.run.dir=run", "trainer.checkpoint_every_n_steps=1", "samples_every_n_steps=1")
+    path = Path("run/last.ckpt").resolve()
+    assert (ended.code, ended.out, ended.err) == (1, "", "")
+    kept = f"try a smaller optimizer.lr; the last good checkpoint, of step 3, is {path}"
+    assert ended.error == f"the loss is nan at step 4: {kept}"
+    assert torch.load(path, weights_only=True)["global_step"] == 3
+
+
+def test_a_network_that_is_finite_but_broken_is_not_kept(fst_train: Run, tiny: list[str]) -> None:
+    ended = fst_train(*tiny, "hydra.run.dir=run", "trainer.checkpoint_every_n_steps=1", "optimizer.lr=1e30")
+    assert ended.code == 1
+    assert ended.error.startswith("the network gives no pictures any more at step 1: try a smaller optimizer.lr")
+    assert not Path("run/last.ckpt").exists()
+
+
+def test_the_libraries_keep_quiet(start: Run, tiny: list[str]) -> None:
+    ended = start(*tiny, "data.num_workers=1", "hydra.run.dir=run").wait()
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[:-2] == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group(losses: Losses, start: Run, sixty: list[str], which: signal.Signals) -> None:
+    """As a terminal and `timeout` send it: the processes that read photos get it, too."""
+    run = start(*sixty, "data.num_workers=1", "trainer.max_steps=100000", "hydra.run.dir=run")
+    ended = run.wait_for_step(30).signal(which, group=True).wait()
+    assert ended.code == 1
+    assert re.fullmatch(r"stopped( at step \d+)?; go on with: fst train ckpt=\S+", ended.error)
+    assert ended.error.startswith("stopped at step") or which == signal.SIGTERM  # which ends those processes
+    step = torch.load("run/last.ckpt", weights_only=True)["global_step"]
+    assert list(losses("run"))[:step] == list(range(1, step + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_start(start: Run, tiny: list[str], which: signal.Signals) -> None:
+    run = start(*tiny, "data.num_workers=1", "style.size_px=4096")  # the style's target takes a while
+    run.wait_for_file("runs/stained_glass/*/config.yaml")
+    ended = run.signal(which, group=True).wait()
+    assert (ended.code, ended.error, ended.out) == (1, "stopped; there is no checkpoint yet", "")
+    assert not Path("runs").exists()
+
+
+TWO = ["trainer.devices=2", "data.batch_size=2"]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    five = [*tiny, "trainer.max_steps=5"]
+    one = fst_train(*five, "data.batch_size=4", "hydra.run.dir=one")
+    two = fst_train(*five, *TWO, "hydra.run.dir=two")
+    assert (one.code, two.code, two.err) == (0, 0, "")
+    assert two.out == one.out.replace("/one", "/two")
+    assert_same(losses("two"), losses("one"), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_stop_and_go_on(losses: Losses, fst_train: Run, sixty: list[str]) -> None:
+    ten = [*sixty, "trainer.max_steps=10"]
+    assert fst_train(*ten, *TWO, "hydra.run.dir=unbroken").code == 0
+    stopped = fst_train(*ten, *TWO, "hydra.run.dir=run", at={6: signal.SIGTERM})
+    assert (stopped.code, stopped.err) == (1, "")
+    assert stopped.error.startswith("stopped at step 6; go on with: ")
+    assert fst_train("ckpt=run").code == 0
+    assert_same(losses("run"), losses("unbroken"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_two_processes_leave_nobody_behind(start: Run, sixty: list[str], which: signal.Signals) -> None:
+    run = start(*sixty, *TWO, "data.num_workers=1", "trainer.max_steps=100000", "hydra.run.dir=run")
+    ended = run.wait_for_step(21).signal(which, group=which != signal.SIGKILL).wait()
+    assert Path("run/last.ckpt").is_file()
+    if which == signal.SIGKILL:
+        assert ended.code == -signal.SIGKILL
+    else:
+        assert ended.code == 1
+        assert re.fullmatch(r"stopped at step \d+; go on with: fst train ckpt=\S+", ended.error)
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_ends_all_with_one_line(fst_train: Run, start: Run, sixty: list[str]) -> None:
+    run = start(*sixty, *TWO, "trainer.max_steps=100000", "hydra.run.dir=run").wait_for_step(5)
+    (other,) = (p for p in run.children() if "join" in " ".join(p.cmdline()))
+    other.kill()
+    ended = run.wait()
+    assert (ended.code, ended.error) == (1, "process 1: killed (SIGKILL)")
+
+
+def test_gradients_can_be_clipped_in_bfloat16(fst_train: Run, tiny: list[str]) -> None:
+    ended = fst_train(*tiny, "trainer.precision=bf16-mixed", "+trainer.gradient_clip_val=1", "hydra.run.dir=run")
+    assert (ended.code, ended.error) == (0, "")
+
+
+def test_a_step_of_several_batches_is_logged_once(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    both = ["data.flip=false", "data.crop_scale=[1,1]", "trainer.max_steps=3"]
+    assert fst_train(*tiny, *both, "hydra.run.dir=one", "data.batch_size=4").code == 0
+    assert fst_train(*tiny, *both, "hydra.run.dir=two", "+trainer.accumulate_grad_batches=2").code == 0
+    rows = losses(Path("two"))
+    assert list(rows) == [1, 2, 3]
+    assert all(row["images_per_second"] > 0 for row in rows.values())
+    one = losses(Path("one"))
+    assert rows[3]["val/total"] == pytest.approx(one[3]["val/total"], rel=1e-2)  # the same mean of the same photos
+
+
+def test_what_fst_sets_itself_is_not_dropped_silently(fst_train: Run, tiny: list[str]) -> None:
+    ended = fst_train(*tiny, "+trainer.max_epochs=3")
+    assert (ended.code, ended.error) == (2, "trainer.max_epochs is set by fst itself: leave it out")
+
+
+def test_a_model_that_a_run_began_with_is_in_its_recipe(fst_train: Run, tiny: list[str]) -> None:
+    assert fst_train(*tiny, "hydra.run.dir=first", export=True).code == 0
+    assert fst_train(*tiny, "hydra.run.dir=second", "init=first/stained_glass.safetensors", export=True).code == 0
+    origin = bundle.read_recipe(Path("second/stained_glass.onnx")).extra["init"]
+    assert (origin["name"], origin["steps"]) == ("stained_glass", 4)
+    Path("first/stained_glass.safetensors").unlink()  # a run that goes on does not need it any more
+    assert fst_train("ckpt=second", "trainer.max_steps=6", export=True).code == 0
+    assert bundle.read_recipe(Path("second/stained_glass.onnx")).extra["init"] == origin
