@@ -26,13 +26,14 @@ def main(argv: Sequence[str]) -> int:
 
     table = Table(box=None)
     for heading in ("style", "artist", "year", "size", "licence", "ms at 512", "file"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("style", "size", "ms at 512"))
+        table.add_column(heading, no_wrap=True)
     for row in rows:
         milliseconds = "" if row["milliseconds_at_512"] is None else f"{row['milliseconds_at_512']:.0f}"
         size = f"{row['size_bytes'] / 1e6:.1f} MB"
         cells = (row["name"], row["artist"], row["year"], size, row["license"], milliseconds, row["path"])
         table.add_row(*(str(cell or "") for cell in cells))
-    Console(soft_wrap=True).print(table)
+    console = Console(width=10_000)
+    Console(width=console.measure(table).maximum).print(table)  # a path that is folded cannot be copied
     return 0
 
 
