@@ -5,6 +5,7 @@ Johnson et al. 2016. It is the network of nets/johnson.py but for its units: 0 t
 bounds them. The units are folded into the first and the last convolution.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,8 +70,14 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a pickled checkpoint, read by torch's restricted unpickler: code in it is refused, not run."""
     if not path.is_file():
         raise FstError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    with path.open("rb") as file:
+        head = file.read(2)
+    if head != b"PK" and head[:1] != b"\x80":  # the zip that torch writes; the bare pickle of old files
+        raise FstError(f"{path}: not a PyTorch checkpoint; give a .pth of another project")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         unsafe = "Unsupported" in str(error) or "weights_only" in str(error).lower() or "WeightsUnpickler" in str(error)
         why = (

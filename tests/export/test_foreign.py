@@ -1,5 +1,6 @@
 """Other projects' checkpoints, against what those projects' own code computes."""
 
+import pickle
 import subprocess
 import sys
 
@@ -102,6 +103,7 @@ class Boom:
         return (print, ("boom",))
 
 
+@pytest.mark.filterwarnings("error")
 def test_other_files_are_refused(tmp_path, capsys):
     torch.save({"weight": torch.zeros(1), "evil": Boom()}, tmp_path / "evil.pth")
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pth")
@@ -109,11 +111,15 @@ def test_other_files_are_refused(tmp_path, capsys):
     state["conv2.conv2d.weight"] = torch.zeros(3, 3, 3, 3)
     torch.save(state, tmp_path / "shape.pth")
     (tmp_path / "text.pth").write_text("hello")
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.pth", "JPEG")
+    (tmp_path / "protocol.pth").write_bytes(pickle.dumps(Boom(), protocol=4))  # torch warns of it in two lines
     messages = {
         "evil": "not opened",
         "other": "no 'conv1",
         "shape": "size mismatch",
-        "text": "damaged",
+        "text": "not a PyTorch checkpoint",
+        "photo": "not a PyTorch checkpoint",
+        "protocol": "not opened",
         "none": "no such",
     }
     for name, message in messages.items():
