@@ -288,10 +288,22 @@ class StopOnSignal(PerStep):
 
 
 class SkippedFiles(pl.Callback):
-    """List in skipped.txt what could not be read, and count it at the end."""
+    """List in skipped.txt what could not be read, and count it at the end.
+
+    A run that goes on adds to the list; one that begins anew does away with an old one.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path, self.count = Path(folder) / "skipped.txt", 0
+        self._before: list[str] = []
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, task: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self.path.is_file():
+            self._before = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        if trainer.is_global_zero and not self._before:
+            self.path.unlink(missing_ok=True)
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -300,7 +312,8 @@ class SkippedFiles(pl.Callback):
         if trainer.world_size > 1:
             gathered = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, list(data.skipped))
-        lines = sorted({line for lines in gathered for line in lines})
+        lines = sorted({*self._before, *(line for lines in gathered for line in lines)})
         self.count = len(lines)
         if lines and trainer.is_global_zero:
-            self.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            with whole_file(self.path) as temporary:
+                temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -64,6 +64,17 @@ def test_what_cannot_be_read_is_listed_once(fst_train: Run, tiny: list[str], mat
     assert len([line for line in skipped.read_text().splitlines() if "broken.jpg" in line]) == 1
     count = len(skipped.read_text().splitlines())
     assert f"{count} pictures could not be used: {skipped} lists them\n" in ended.out
+    with skipped.open("a") as file:
+        file.write("what an earlier part of the run has met\n")
+    ended = fst_train("ckpt=run", "trainer.max_steps=31")
+    assert (ended.code, ended.error) == (0, "")
+    lines = skipped.read_text().splitlines()
+    assert len(lines) == count + 1
+    assert lines[-1] == "what an earlier part of the run has met"
+    assert f"{count + 1} pictures could not be used" in ended.out
+    (photos / "broken.jpg").unlink()
+    assert fst_train(*tiny, "data.dir=photos", "hydra.run.dir=run").code == 0
+    assert not skipped.exists()
 
 
 def test_the_style_target_ignores_the_precision(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
