@@ -117,9 +117,9 @@ def _newest_run(given: Mapping[str, str]) -> Path | None:
     if "hydra.run.dir" in given:
         folder = Path(given["hydra.run.dir"])
         return folder if folder.is_dir() else None
-    style = given.get("style.name") or given.get("style")
-    if style is None and "style.image" in given:
-        style = style_name(None, given["style.image"])
+    named = given.get("style.name") or given.get("style")
+    named = None if named == "custom" and "style.image" in given else named
+    style = style_name(named, given.get("style.image")) if named or "style.image" in given else None
     runs = [f.parent for f in Path("runs").glob(f"{style or '*'}/*/config.yaml") if f.parent.parent.name != "sweeps"]
     return max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime_ns, default=None)
 
@@ -205,7 +205,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> FstError:
     """Hydra's error in one line, with the nearest name that exists."""
     text = str(error).strip()
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        return FstError(f"{error.filename}: {error.strerror or text}")
+        return FstError(f"{error.filename}: {error.strerror or text}" if error.filename else error.strerror or text)
     if found := re.search(r"Could not find '([\w./-]+)/([^'/]*)'", text):
         group, name = found.groups()
         return UsageError(f"no {group} is called {name!r}: {nearest(name, _options(group))}")

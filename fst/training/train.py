@@ -342,7 +342,9 @@ def _in_one_line(error: Exception) -> FstError | None:
     line = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, torch.OutOfMemoryError):
         return FstError(f"not enough memory on the device ({line}): make data.batch_size or data.size smaller")
-    if isinstance(error, OSError | MisconfigurationException):
+    if isinstance(error, OSError):
+        return FstError(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else line)
+    if isinstance(error, MisconfigurationException):
         return FstError(line)
     return None
 
@@ -410,6 +412,7 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning_fabric")
     warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="Detected pickle protocol")
 
 
 class Summary(HydraCallback):

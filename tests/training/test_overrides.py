@@ -190,6 +190,12 @@ class TestResume:
         make_run(Path("runs/udnie/2026-01-02_00-00-00"), overrides=["style=udnie"])
         assert f"ckpt={wave}/last.ckpt" in resumed("ckpt=last", "style=wave")[0]
 
+    def test_last_of_a_style_of_ones_own(self) -> None:
+        own = make_run(Path("runs/my_wave_2/1"), overrides=["style.name='my wave=2'"])
+        mine = make_run(Path("runs/mine/1"), overrides=["style=custom", "style.image=mine.jpg"])
+        assert f"ckpt={own}/last.ckpt" in resumed("ckpt=last", "style.name='my wave=2'")[0]
+        assert f"ckpt={mine}/last.ckpt" in resumed("ckpt=last", "style=custom", "style.image=mine.jpg")[0]
+
     def test_no_run_yet(self) -> None:
         assert resumed("style=wave", "ckpt=last") == (["style=wave"], ["no run to go on with: starting anew"])
 
@@ -213,6 +219,11 @@ class TestResume:
     def test_a_sweep_cannot_go_on(self) -> None:
         with pytest.raises(UsageError, match="without -m"):
             cli.resume(["ckpt=last"], sweep=True, say=print)
+
+
+def test_a_full_disk_has_no_file_name() -> None:
+    assert str(cli.explain(OSError(28, "No space left on device"), [])) == "No space left on device"
+    assert str(cli.explain(PermissionError(13, "Permission denied", "runs"), [])) == "runs: Permission denied"
 
 
 def test_help_shows_the_groups_and_examples(fst_train: Run) -> None:
