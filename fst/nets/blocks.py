@@ -1,5 +1,7 @@
 """The pieces that picture-to-picture networks are built of."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -101,3 +103,36 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         grown: Tensor = self.unit(x)
         return grown
+
+
+class Grain(nn.Module):
+    """Add a random field to features, so that flat parts of a photo give a network something to paint strokes from.
+
+    (B, C, H, W) -> the same shape. Where a photo is flat, so is every feature, and a network of convolutions can only
+    answer with a flat colour or a regular grid. The field is a sum of plane waves of random directions and of periods
+    from 2.5 to 20 positions. Their phases are drawn anew for every photo in training, as the noise of Ulyanov et al.
+    2016 ("Texture Networks", section 3.2) is, and are fixed in use: the same photo gives the same picture.
+    """
+
+    def __init__(self, channels: int, waves: int = 16) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        direction, period, phase = torch.rand(3, waves, generator=generator)
+        frequency = 2 * math.pi / (2.5 * 8.0**period)
+        self.down: Tensor
+        self.right: Tensor
+        self.phase: Tensor
+        self.register_buffer("down", frequency * (math.pi * direction).sin())  # radians per position
+        self.register_buffer("right", frequency * (math.pi * direction).cos())
+        self.register_buffer("phase", 2 * math.pi * phase)
+        self.mix = nn.Conv2d(waves, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        phase = (
+            2 * math.pi * torch.rand(len(x), len(self.phase), device=x.device) if self.training else self.phase[None]
+        )
+        rows = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
+        columns = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
+        down, right = self.down[:, None] * rows, self.right[:, None] * columns  # (waves, H), (waves, W)
+        mixed: Tensor = self.mix((phase[..., None, None] + down[..., None] + right[:, None]).sin())
+        return x + mixed
