@@ -93,12 +93,15 @@ def elsewhere(material: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PYTHONPATH", str(Path(fst.__file__).parents[1]))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     handlers = {which: signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the processes that the tests start: the same sums in the same order
     yield
     torch.set_num_threads(threads)
-    assert {which: signal.getsignal(which) for which in handlers} == handlers
+    left = {which: signal.getsignal(which) for which in handlers}
+    signal.signal(signal.SIGINT, interrupt)
+    assert left == handlers
 
 
 class Ended(SimpleNamespace):
