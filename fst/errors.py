@@ -28,3 +28,9 @@ def nearest(word: str, known: Iterable[str], *, most: int = 3) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"known: {', '.join(names)}" if names else "there are none"
+
+
+def reason(error: OSError) -> str:
+    """What the system refused, in one line: "runs: Permission denied", or no file's name where it gives none."""
+    why = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"{error.filename}: {why}" if error.filename else why

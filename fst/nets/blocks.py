@@ -128,9 +128,9 @@ class Grain(nn.Module):
         self.mix = nn.Conv2d(waves, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        phase = (
-            2 * math.pi * torch.rand(len(x), len(self.phase), device=x.device) if self.training else self.phase[None]
-        )
+        phase = self.phase[None]
+        if self.training:
+            phase = 2 * math.pi * torch.rand(len(x), len(self.phase), device=x.device)
         rows = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
         columns = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
         down, right = self.down[:, None] * rows, self.right[:, None] * columns  # (waves, H), (waves, W)

@@ -2,7 +2,7 @@
 
 A layer's features see so many pixels, and no farther; strokes longer than that are nobody's wish. Of a smaller picture
 the same layer sees more of it, for a fraction of the work (Snelgrove 2017, "High-Resolution Multi-Scale Neural Texture
-Synthesis", section 3).
+Synthesis").
 """
 
 from collections.abc import Callable, Iterable

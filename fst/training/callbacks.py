@@ -187,6 +187,7 @@ class Keep(PerStep):
         self.path, self.every_n_steps, self.recipe = Path(folder) / "last.ckpt", every_n_steps, recipe
         self.metrics = metrics
         self.saved_at: int | None = None
+        self._random: dict[str, Tensor] = {}  # of the checkpoint that the run goes on from, until its first step
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         super().on_train_start(trainer, task)
@@ -220,21 +221,35 @@ class Keep(PerStep):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, task: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["fst_rng"] = torch.get_rng_state()
+        if task.device.type == "cuda":  # where networks draw their noise
+            checkpoint["fst_cuda_rng"] = torch.cuda.get_rng_state(task.device)
         if self.recipe is not None:
             checkpoint[RECIPE_KEY] = self.recipe(trainer.global_step)
 
     def on_load_checkpoint(self, trainer: pl.Trainer, task: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         self.saved_at = checkpoint["global_step"]
-        if "fst_rng" in checkpoint:
-            torch.set_rng_state(checkpoint["fst_rng"].cpu())
+        self._random = {name: checkpoint[name].cpu() for name in ("fst_rng", "fst_cuda_rng") if name in checkpoint}
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, task: pl.LightningModule, batch: Tensor, batch_idx: int
+    ) -> None:
+        """Set the random numbers back now, and not when they are read: making the loader's iterator draws some, too."""
+        state, self._random = self._random, {}
+        if "fst_rng" in state:
+            torch.set_rng_state(state["fst_rng"])
+        if "fst_cuda_rng" in state and task.device.type == "cuda":
+            torch.cuda.set_rng_state(state["fst_cuda_rng"], task.device)
 
 
 @torch.no_grad()
 def _is_sound(trainer: pl.Trainer, task: pl.LightningModule) -> bool:
     """Whether all weights are finite, and what becomes of a photo as well: weights of 1e30 are finite, too."""
+    assert isinstance(task, PerStyleTask)
     photo = trainer.datamodule.val_photos[:1].to(task.device)  # type: ignore[attr-defined]
+    task.net.eval()  # in training, a network may draw random numbers: a checkpoint must not change what comes after it
     with trainer.precision_plugin.forward_context():
         checked = [task(photo), *task.parameters()]
+    task.net.train()
     return bool(torch.stack([value.detach().isfinite().all() for value in checked]).all())
 
 

@@ -14,7 +14,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fst.errors import FstError, UsageError, nearest
+from fst.errors import FstError, UsageError, nearest, reason
 from fst.paths import carried
 from fst.training.styles import style_name
 
@@ -205,7 +205,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> FstError:
     """Hydra's error in one line, with the nearest name that exists."""
     text = str(error).strip()
     if isinstance(error, OSError) and not isinstance(error, HydraException):
-        return FstError(f"{error.filename}: {error.strerror or text}" if error.filename else error.strerror or text)
+        return FstError(reason(error))
     if found := re.search(r"Could not find '([\w./-]+)/([^'/]*)'", text):
         group, name = found.groups()
         return UsageError(f"no {group} is called {name!r}: {nearest(name, _options(group))}")

@@ -29,7 +29,7 @@ from torch import nn
 
 from fst import bundle, nets
 from fst.download import DownloadProgress
-from fst.errors import FstError, UsageError, nearest
+from fst.errors import FstError, UsageError, nearest, reason
 from fst.export import model
 from fst.files import whole_file
 from fst.paths import carried
@@ -344,7 +344,7 @@ def _in_one_line(error: Exception) -> FstError | None:
     if isinstance(error, torch.OutOfMemoryError):
         return FstError(f"not enough memory on the device ({line}): make data.batch_size or data.size smaller")
     if isinstance(error, OSError):
-        return FstError(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else line)
+        return FstError(reason(error))
     if isinstance(error, MisconfigurationException):
         return FstError(line)
     return None

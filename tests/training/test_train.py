@@ -178,6 +178,16 @@ def test_interrupted_before_the_first_step(fst_train: Run, tiny: list[str], whic
     assert not Path("runs").exists()
 
 
+def test_the_grain_of_the_fast_network_goes_on_after_a_stop(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    """Its noise is drawn in every step: a run that goes on draws what it would have drawn."""
+    fast = [*(word for word in tiny if not word.startswith("net.")), "net=fast", "net.width=4", "net.blocks=1"]
+    fast += ["trainer.max_steps=8", "samples_every_n_steps=0"]
+    assert fst_train(*fast, "hydra.run.dir=unbroken").code == 0
+    assert fst_train(*fast, "hydra.run.dir=stopped", at={4: signal.SIGINT}).code == 1
+    assert fst_train("ckpt=stopped").code == 0
+    assert_same(losses("stopped"), losses("unbroken"))
+
+
 def test_the_last_good_checkpoint_survives_a_loss_that_is_not_finite(
     fst_train: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
