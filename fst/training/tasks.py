@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fst.errors import UsageError
 from fst.perceptual.losses import PerceptualLoss, StyleTarget, Terms, style_target
-from fst.perceptual.scales import features_at
 
 
 class PerStyleTask(pl.LightningModule):
@@ -57,15 +56,15 @@ class PerStyleTask(pl.LightningModule):
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             pictures = [picture.to(self.device) for picture in self.style_pictures]
             layers = self.loss.style_layers
-            self.target = style_target(pictures, [features_at(self.extractor, p, layers) for p in pictures], layers)
+            self.target = style_target(pictures, [self.extractor(p, layers) for p in pictures], layers)
 
     def score(self, photos: Tensor) -> tuple[Terms, Tensor]:
         """The loss terms photo by photo, each (B,), and the repainted photos."""
         assert self.target is not None, "on_fit_start has not run"
         with torch.no_grad():  # first, while there is nothing yet that backward needs: it keeps the peak of memory low
-            photo_features = features_at(self.extractor, photos, self.loss.content_layers)
+            photo_features = self.extractor(photos, tuple(self.loss.content_layers))
         restyled: Tensor = self.net(photos)
-        features = features_at(self.extractor, restyled, (*self.loss.style_layers, *self.loss.content_layers))
+        features = self.extractor(restyled, (*self.loss.style_layers, *self.loss.content_layers))
         return self.loss(restyled, features, photo_features, self.target), restyled
 
     def training_step(self, photos: Tensor, batch_index: int) -> Tensor:

@@ -34,7 +34,6 @@ from fst.export import model
 from fst.files import whole_file
 from fst.paths import carried
 from fst.perceptual.losses import PerceptualLoss
-from fst.perceptual.scales import taps_of
 from fst.training import overrides as cli
 from fst.training import precision, processes, sweep
 from fst.training.callbacks import Keep, NonFiniteLoss, Samples, SkippedFiles, StepLog, StopOnSignal, TrainProgress
@@ -170,7 +169,7 @@ def _train(
         origin = _check_checkpoint(cfg.ckpt, net)
     else:
         origin = _start_from(net, cfg.init) if cfg.init else None
-    taps = taps_of([*loss.style_layers, *loss.content_layers])
+    taps = [*loss.style_layers, *loss.content_layers]
     extractor = _instantiate("perceptual", cfg.perceptual, taps=taps, on_progress=on_transfer)
     data: PhotoData = _instantiate("data", cfg.data)
     data.on_transfer = on_transfer

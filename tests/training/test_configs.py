@@ -18,7 +18,6 @@ from fst import nets
 from fst.nets.johnson import JohnsonNet
 from fst.paths import carried
 from fst.perceptual.losses import PerceptualLoss
-from fst.perceptual.scales import taps_of
 from fst.perceptual.vgg import TAPS
 from fst.training import overrides as cli
 from fst.training.data import PhotoData
@@ -122,7 +121,7 @@ def test_losses(config: Compose, name: str) -> None:
         terms[layers] = cli.layers(terms[layers], layers)
     loss = instantiate(terms, _convert_="all")
     assert isinstance(loss, PerceptualLoss)
-    assert set(taps_of([*loss.style_layers, *loss.content_layers])) <= set(TAPS)
+    assert {*loss.style_layers, *loss.content_layers} <= set(TAPS)
     assert (loss.content_weight, loss.style_weight) == (0.1, 1)
 
 
