@@ -18,8 +18,8 @@ class FastNet(nn.Module):
     resolution buys twice the channels and reach for the same work, and the skip at a quarter keeps the photo's edges.
     Overlapping strided convolutions leave no grid where the picture is flat, as a pixel-unshuffle stem does; nor do
     nearest neighbours with a convolution behind. Only the last doubling is a pixel shuffle (Shi et al. 2016, section
-    3.2). Flat skies are painted from a grain: see `Grain`. In training it is drawn anew, so that `train()` gives
-    another picture of the same photo every time.
+    3.2). Flat skies are painted from a grain: see `Grain`. In training it is drawn anew, so that the
+    same photo gives another picture every time.
 
     Args:
         width: channels at a quarter of the resolution; the trunk has twice as many.
