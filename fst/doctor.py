@@ -109,7 +109,7 @@ def _training() -> Iterator[Finding]:
                 "VGG-19",
                 f"no weights; the first training downloads them (548 MB) to {cached_weights()}",
                 "missing",
-                f"export {WEIGHTS_VARIABLE}=FILE, where you have them already",
+                f"export {WEIGHTS_VARIABLE}=FILE, where you have them already; perceptual=lite needs none",
             )
     folder = os.environ.get(STYLES_VARIABLE)
     elsewhere = _pictures_elsewhere()

@@ -16,6 +16,7 @@ _EXAMPLES = """
 examples:
   fst bench train --photos PHOTOS --style-image mine.jpg
   fst bench train --photos PHOTOS --style-image mine.jpg --accuracy-steps 200 --validation OTHERS
+  fst bench race --photos PHOTOS --style-image mine.jpg --validation OTHERS --steps 500 --set trainer.max_steps=400
   fst bench infer starry_night --sizes 256x256,512x512,1080x1920
   fst bench start --style starry_night
 
@@ -27,7 +28,7 @@ process with the same threads; medians and ratios are printed. Nothing else shou
 def parser() -> argparse.ArgumentParser:
     """The arguments of `fst bench`."""
     made = Parser("fst bench", "Measure fst beside the plain recipe, on this machine.", epilog=_EXAMPLES)
-    jobs = made.add_subparsers(dest="job", required=True, metavar="train|infer|start")
+    jobs = made.add_subparsers(dest="job", required=True, metavar="train|race|infer|start")
 
     def add(name: str, what: str, rounds: int) -> argparse.ArgumentParser:
         job = jobs.add_parser(name, help=what, prog=f"fst bench {name}", description=f"{what.capitalize()}.")
@@ -37,28 +38,31 @@ def parser() -> argparse.ArgumentParser:
         return job
 
     train = add("train", "a training step", 2)
-    train.add_argument("--photos", type=Path, required=True, metavar="DIR", help="photos to learn from")
-    train.add_argument("--style-image", type=Path, required=True, metavar="FILE", help="the style picture")
-    train.add_argument("--weights", type=Path, metavar="FILE", help="VGG-19's (where fst train looks)")
-    train.add_argument("--net", default="johnson", help="fst's network (%(default)s)")
-    train.add_argument("--perceptual", default="vgg19", help="fst's perceptual network (%(default)s)")
-    train.add_argument("--size", type=_positive, default=256, help="side of the crops, px (%(default)s)")
-    train.add_argument("--batch", type=_positive, default=4, help="photos per step (%(default)s)")
+    race = add("race", "wall time to the plain recipe's losses", 1)
+    for job, whose in ((train, "side of the crops"), (race, "side of the plain recipe's crops")):
+        job.add_argument("--photos", type=Path, required=True, metavar="DIR", help="photos to learn from")
+        job.add_argument("--style-image", type=Path, required=True, metavar="FILE", help="the style picture")
+        job.add_argument("--weights", type=Path, metavar="FILE", help="VGG-19's (where fst train looks)")
+        job.add_argument("--net", default="johnson", help="fst's network (%(default)s)")
+        job.add_argument("--perceptual", default="vgg19", help="fst's perceptual network (%(default)s)")
+        job.add_argument("--size", type=_positive, default=256, help=f"{whose}, px (%(default)s)")
+        job.add_argument("--batch", type=_positive, default=4, help="photos per step (%(default)s)")
+        job.add_argument("--validation", type=Path, metavar="DIR", help="held-out photos for the comparison")
+        job.add_argument(
+            "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="more for fst train"
+        )
+    race.add_argument("--steps", type=_positive, default=2000, help="of the plain recipe (%(default)s)")
     train.add_argument("--steps", type=_positive, help="per round, a quarter of them to warm up (12; on a GPU 200)")
     train.add_argument(
         "--accuracy-steps", type=_count, default=0, metavar="N", help="compare losses after N steps, too (%(default)s)"
     )
     train.add_argument("--seeds", type=_positive, default=3, help="pairs of runs to compare (%(default)s)")
-    train.add_argument("--validation", type=Path, metavar="DIR", help="held-out photos for the comparison")
-    train.add_argument(
-        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="more for fst train"
-    )
     infer = add("infer", "a repainting", 2)
     infer.add_argument("models", nargs="*", default=["starry_night"], metavar="MODEL", help="styles or model files")
     infer.add_argument("--sizes", type=_sizes, default="256x256,512x512", help="HxW,HxW,... (%(default)s)")
     infer.add_argument("--backend", type=_backends, default="onnxruntime", help="onnxruntime,torch (%(default)s)")
     infer.add_argument("--repeats", type=_positive, default=10, help="calls per size and round (%(default)s)")
-    for job in (train, infer):
+    for job in (train, race, infer):
         job.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
         job.add_argument("--threads", type=_positive, metavar="N", help="processor threads (all cores)")
     start = add("start", "a whole process: fst stylize and a minimal script", 7)
@@ -74,10 +78,13 @@ def main(argv: Sequence[str]) -> int:
         require_training()
     from fst.evaluation import bench
 
+    common = "photos style_image weights net perceptual size batch rounds validation device threads overrides"
     if a.job == "train":
-        names = "photos style_image weights net perceptual size batch steps rounds accuracy_steps seeds validation"
-        chosen = {name: getattr(a, name) for name in f"{names} device threads overrides".split()}
+        chosen = {name: getattr(a, name) for name in f"{common} steps accuracy_steps seeds".split()}
         result = bench.TrainBench(**chosen).run(_say)
+    elif a.job == "race":
+        chosen = {name: getattr(a, name) for name in common.split()}
+        result = bench.race(bench.TrainBench(**chosen), steps=a.steps, say=_say)
     elif a.job == "infer":
         chosen = {name: getattr(a, name) for name in ("sizes", "device", "threads", "rounds", "repeats")}
         result = bench.infer(a.models, backends=a.backend, say=_say, **chosen)
@@ -125,7 +132,7 @@ def _headline(header: dict[str, Any]) -> str:
 
 def tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
     """Title, headings and rows of what a benchmark found."""
-    make = {"train": _train_tables, "infer": _infer_tables, "start": _start_tables}
+    make = {"train": _train_tables, "race": _race_tables, "infer": _infer_tables, "start": _start_tables}
     return make[result["bench"]](result)
 
 
@@ -167,6 +174,20 @@ def _train_tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[lis
         title = f"losses on held-out photos after {s['accuracy_steps']} steps"
         found.append((title, ["", "plain", "fst", "difference"], lines))
     return found
+
+
+def _race_tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    rows = [
+        [
+            f"{side}, seed {run['seed']}, {run[side]['steps']} steps",
+            _number(run[side]["seconds"], 0),
+            *(_number(run[side][name], 4) for name in ("content", "style", "total")),
+            _number(run["ratio"], 3) if side == "fst" else "",
+        ]
+        for run in result["rounds"]
+        for side in ("plain", "fst")
+    ]
+    return [("a race", ["", "seconds", "content", "style", "total", "of plain's time"], rows)]
 
 
 def _infer_tables(result: dict[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -233,6 +254,20 @@ def _plot(path: Path, result: dict[str, Any]) -> None:
     if result["bench"] == "train":
         captions = (("images per second", "images_per_second", "images/s"), ("peak memory", "peak_rss_mb", "MB"))
         groups = [plot.Group(c, u, [(side, result[side][key]) for side in ("plain", "fst")]) for c, key, u in captions]
+    elif result["bench"] == "race":
+        captions = (("wall time", "seconds", "s"), ("total loss", "total", "0.1 content + style"))
+        groups = [
+            plot.Group(
+                c,
+                u,
+                [
+                    (f"{side}, seed {run['seed']}", run[side][key])
+                    for run in result["rounds"]
+                    for side in ("plain", "fst")
+                ],
+            )
+            for c, key, u in captions
+        ]
     elif result["bench"] == "infer":
         groups = []
         for size, ms in result["plain"].items():

@@ -14,6 +14,7 @@ from fst.evaluation import start as cold_start
 from fst.evaluation.rounds import Result, Say, alternate, cores, header, median, ratio, run_job
 
 _TRAINING = ("seconds_per_step", "images_per_second", "peak_rss_mb", "peak_gpu_mb", "first_step_seconds")
+_CONTENT_WEIGHT = 0.1  # the plain recipe's
 BACKENDS = ("onnxruntime", "torch")
 
 
@@ -147,6 +148,38 @@ class TrainBench:
             )
         difference = {key: ours[key] / theirs[key] - 1 for key in ("content", "style")}
         return {"seed": seed, "plain": theirs, "fst": ours, "difference": difference, "same_initial_weights": same}
+
+
+def race(train: TrainBench, *, steps: int, say: Say) -> Result:
+    """`fst bench race`: wall time of `fst train` in its own ways beside that of the plain recipe's `steps`.
+
+    Args:
+        train: photos, style, networks, device and fst's arguments; without `validation` there is nothing to compare.
+        steps: of the plain recipe. How long fst learns is for its own arguments to say, such as trainer.max_steps.
+        say: told what is being measured.
+
+    Raises:
+        UsageError: no `validation`.
+    """
+    if train.validation is None:
+        raise UsageError("a race ends at losses on held-out photos: add --validation FOLDER")
+    threads = train.threads or cores()
+    shared: dict[str, Any] = {"run": train._setup(), "validation": str(train.validation.resolve())}
+    rounds = []
+    for seed in range(train.rounds):
+        say(f"race, seed {seed}: plain, {steps} steps")
+        theirs = run_job("plain_race", threads=threads, steps=steps, seed=seed, **shared)
+        say(f"race, seed {seed}: fst")
+        ours = run_job("fst_race", threads=threads, seed=seed, **shared, **train._ours())
+        for side in (theirs, ours):
+            side["total"] = _CONTENT_WEIGHT * side["content"] + side["style"]
+        rounds.append({"seed": seed, "plain": theirs, "fst": ours, "ratio": ours["seconds"] / theirs["seconds"]})
+    return {
+        "bench": "race",
+        "header": header(threads, train.device),
+        "settings": train._settings() | {"steps": steps},
+        "rounds": rounds,
+    }
 
 
 def _compare(sides: Result) -> Result:

@@ -92,11 +92,15 @@ class Setup:
         return [
             *(f"style.image={self.style_image}", f"style.size_px={style_size}"),
             *(f"data.dir={self.photos}", f"data.size={self.size}", f"data.batch_size={self.batch}"),
-            *(f"net={net}", f"perceptual={perceptual}", f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}"),
-            *([] if perceptual == "lite" else [f"perceptual.weights={self._vgg_weights()}"]),
+            *(f"net={net}", *self.perceptual_words(perceptual)),
             *("schedule=constant", "optimizer=adam", "loss=default", "loss.tv_weight=0.0"),
             *("logger=csv", "samples_every_n_steps=0"),
         ]
+
+    def perceptual_words(self, name: str) -> list[str]:
+        """The arguments that say where to run, and with which perceptual network."""
+        weights = [] if name == "lite" else [f"perceptual.weights={self._vgg_weights()}"]
+        return [f"trainer={'gpu' if self.device == 'cuda' else 'cpu'}", f"perceptual={name}", *weights]
 
     def _vgg_weights(self) -> Path:
         found = vgg.find_local_weights(self.weights)
@@ -214,6 +218,40 @@ def fst_accuracy(
         restyler, _ = model.read(learnt)
     content, style = setup.plain().score(restyler.to(setup.device), plain.find_photos(validation)[:_SCORED])
     return {"content": content, "style": style, "seconds": marks[-1] - marks[0]}
+
+
+def plain_race(*, run: dict[str, Any], steps: int, validation: str, seed: int) -> Result:
+    """Wall time of `steps` of the plain recipe from when it is asked for, and its losses on held-out photos then."""
+    began = time.perf_counter()
+    training = Setup(**run).plain(seed)
+    for _ in range(steps):
+        training.step()
+    seconds = time.perf_counter() - began
+    content, style = training.score(training.net, plain.find_photos(validation)[:_SCORED])
+    return {"steps": steps, "content": content, "style": style, "seconds": seconds}
+
+
+def fst_race(
+    *, run: dict[str, Any], validation: str, seed: int, net: str, perceptual: str, overrides: Sequence[str]
+) -> Result:
+    """The same of `fst train` in its own ways, to the model file it writes; scored by the plain recipe's VGG-19."""
+    setup = Setup(**run)
+    steps = 0
+
+    def note(progress: TrainProgress) -> None:
+        nonlocal steps
+        steps = progress.step
+
+    with tempfile.TemporaryDirectory(prefix="fst-bench-") as folder:
+        words = [f"style.image={setup.style_image}", f"data.dir={setup.photos}", f"net={net}", "logger=csv"]
+        words += [*setup.perceptual_words(perceptual), "samples_every_n_steps=0", f"seed={seed}"]
+        began = time.perf_counter()
+        _fst_train([*words, f"hydra.run.dir={folder}/run", *overrides], note)
+        seconds = time.perf_counter() - began
+        (learnt,) = Path(folder, "run").glob("*.safetensors")
+        restyler, _ = model.read(learnt)
+    content, style = setup.plain().score(restyler.to(setup.device), plain.find_photos(validation)[:_SCORED])
+    return {"steps": steps, "content": content, "style": style, "seconds": seconds}
 
 
 class PlainOrder(FolderData):
@@ -439,7 +477,7 @@ def _peak_rss_mb() -> float:
 JOBS: dict[str, Callable[..., Result]] = {
     job.__name__: job
     for job in (
-        *(plain_train, fst_train, fst_loader, plain_accuracy, fst_accuracy),
+        *(plain_train, fst_train, fst_loader, plain_accuracy, fst_accuracy, plain_race, fst_race),
         *(plain_infer, onnxruntime_infer, torch_infer, reference, ceilings, flops),
     )
 }

@@ -36,6 +36,7 @@ def to_onnx(net: nn.Module, *, sizes: Sequence[tuple[int, int]] = PARITY_SIZES, 
         FstError: onnxruntime does not give torch's picture to within 1/255 at one of the `sizes`, (height, width).
     """
     net = copy.deepcopy(net).float().cpu().eval()
+    net = net.to(memory_format=torch.contiguous_format)  # from others the exporter guesses ranges of sizes, and fails
     image = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
     axes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)}
     with quiet():

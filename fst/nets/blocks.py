@@ -1,6 +1,7 @@
 """The pieces that picture-to-picture networks are built of."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -53,8 +54,26 @@ class ReflectedConv(nn.Conv2d):
         return super().forward(pad(double(x) if self.doubled else x, self.kernel_size[0] // 2, "reflect"))
 
 
+class ConvReLU(nn.Module):
+    """Convolution and ReLU, which onnxruntime does in one step: (B, n_in, H, W) -> (B, n_out, H', W').
+
+    With a border of zeros H' and W' are H and W divided by `stride`, rounded up; without, only places whose pixels are
+    all there are kept.
+    """
+
+    def __init__(
+        self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, border: Literal["zeros"] | None = None
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2 if border else 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        convolved: Tensor = self.conv(x)
+        return convolved.relu_()
+
+
 class ConvNorm(nn.Module):
-    """Reflection padding, convolution, instance norm, ReLU; the resolution is kept or divided by `stride`.
+    """Padding, convolution, instance norm, ReLU; the resolution is kept or divided by `stride`.
 
     (B, n_in, H, W) -> (B, n_out, ceil(H / stride), ceil(W / stride)). Reflection keeps the border free of the dark
     frame that zero padding leaves; instance norm (Ulyanov et al. 2017, "Improved Texture Networks", section
@@ -62,10 +81,21 @@ class ConvNorm(nn.Module):
     """
 
     def __init__(
-        self, n_in: int, n_out: int, kernel: int, *, stride: int = 1, doubled: bool = False, activate: bool = True
+        self,
+        n_in: int,
+        n_out: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        doubled: bool = False,
+        activate: bool = True,
+        border: Literal["reflect", "zeros"] | None = "reflect",
     ) -> None:
         super().__init__()
-        self.conv = ReflectedConv(n_in, n_out, kernel, stride=stride, doubled=doubled)
+        if border != "reflect":
+            self.conv: nn.Module = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2 if border else 0)
+        else:
+            self.conv = ReflectedConv(n_in, n_out, kernel, stride=stride, doubled=doubled)
         self.norm = InstanceNorm(n_out)
         self.activate = activate
 
@@ -110,7 +140,7 @@ class Grain(nn.Module):
 
     (B, C, H, W) -> the same shape. Where a photo is flat, so is every feature, and a network of convolutions can only
     answer with a flat colour or a regular grid. The field is a sum of plane waves of random directions and of periods
-    from 2.5 to 20 positions. Their phases are drawn anew for every photo in training, as the noise of Ulyanov et al.
+    from 2.5 to 10 positions. Their phases are drawn anew for every photo in training, as the noise of Ulyanov et al.
     2016 ("Texture Networks", section 3.2) is, and are fixed in use: the same photo gives the same picture.
     """
 
@@ -118,7 +148,7 @@ class Grain(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         direction, period, phase = torch.rand(3, waves, generator=generator)
-        frequency = 2 * math.pi / (2.5 * 8.0**period)
+        frequency = 2 * math.pi / (2.5 * 4.0**period)
         self.down: Tensor
         self.right: Tensor
         self.phase: Tensor

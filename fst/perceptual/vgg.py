@@ -149,7 +149,10 @@ def find_weights(
     try:
         return download(url, target, sha256=prefix, on_progress=on_progress)
     except FstError as error:
-        raise FstError(f"{error}; or name a file: perceptual.weights=FILE or {WEIGHTS_VARIABLE}=FILE") from error
+        raise FstError(
+            f"{error}; or name a file: perceptual.weights=FILE or {WEIGHTS_VARIABLE}=FILE;"
+            " or perceptual=lite, which needs none"
+        ) from error
 
 
 def find_local_weights(weights: str | Path | None = None) -> Path | None:

@@ -160,6 +160,15 @@ def test_the_tables_hold_the_numbers():
     assert losses[1] == ["style, seed 0", "0.2000", "0.2100", "+5.0%"]
 
 
+def test_the_table_of_a_race():
+    scores = {"steps": 500, "content": 1.0, "style": 0.05, "total": 0.15, "seconds": 2000.0}
+    ours = scores | {"steps": 400, "total": 0.14, "seconds": 400.0}
+    run = {"seed": 0, "plain": scores, "fst": ours, "ratio": 0.2}
+    ((_, _, rows),) = command.tables({"bench": "race", "rounds": [run]})
+    assert rows[0] == ["plain, seed 0, 500 steps", "2,000", "1.0000", "0.0500", "0.1500", ""]
+    assert rows[1] == ["fst, seed 0, 400 steps", "400", "1.0000", "0.0500", "0.1400", "0.200"]
+
+
 def test_the_plots_bars_are_as_long_as_their_values(tmp_path):
     plot.draw(tmp_path / "p.png", "title", "footer", [plot.Group("speed", "ms", [("plain", 100.0), ("fst", 25.0)])])
     pixels = np.asarray(Image.open(tmp_path / "p.png").convert("RGB")).astype(int)
@@ -227,6 +236,21 @@ def test_train_end_to_end(material, tmp_path, capsys):
     assert abs(run["difference"]["content"]) < 0.02
     assert abs(run["difference"]["style"]) < 0.02
     assert Image.open(tmp_path / "p.png").width == 900
+
+
+@pytest.mark.slow
+def test_race_end_to_end(material, tmp_path, capsys):
+    words = ["bench", "race", "--photos", material["photos"], "--style-image", material["style_image"]]
+    words += ["--weights", material["weights"], "--size", "32", "--batch", "2", "--steps", "2", "--threads", "1"]
+    words += ["--set", "trainer.max_steps=3", "--set", "data.size=32", "--set", "data.val_count=1"]
+    assert main(words) == 2
+    assert "add --validation FOLDER" in capsys.readouterr().err
+    assert main([*words, "--validation", material["photos"], "--json", str(tmp_path / "r.json")]) == 0
+    (run,) = json.loads((tmp_path / "r.json").read_text())["rounds"]
+    assert (run["plain"]["steps"], run["fst"]["steps"]) == (2, 3)
+    assert run["ratio"] == pytest.approx(run["fst"]["seconds"] / run["plain"]["seconds"])
+    for side in ("plain", "fst"):
+        assert run[side]["total"] == pytest.approx(0.1 * run[side]["content"] + run[side]["style"])
 
 
 @pytest.mark.slow
