@@ -189,7 +189,7 @@ def test_terms_are_float32_under_autocast() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"style_layers": {}}, "loss.style_layers needs a layer of weight above 0"),
+        ({"style_layers": {}}, "loss.style_layers needs one of weight above 0"),
         ({"content_layers": {}}, "loss.content_layers"),
         ({"style_layers": {"deep": 0}}, "loss.style_layers"),
         ({"style_layers": {"deep": 2, "shallow": -1}}, "and none below, not {'deep': 2, 'shallow': -1}"),
