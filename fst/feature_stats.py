@@ -21,7 +21,8 @@ def gram(features: Tensor) -> Tensor:
 def symmetric_root(matrices: Tensor) -> Tensor:
     """The root of symmetric matrices, (..., C, C) -> the same; eigenvalues that rounding made negative count as 0."""
     values, vectors = torch.linalg.eigh(matrices)
-    return vectors * values.clamp(min=0).sqrt().unsqueeze(-2) @ vectors.mT
+    root: Tensor = vectors * values.clamp(min=0).sqrt().unsqueeze(-2) @ vectors.mT
+    return root
 
 
 class _Gram(torch.autograd.Function):

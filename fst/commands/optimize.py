@@ -66,7 +66,11 @@ def parser() -> argparse.ArgumentParser:
         help="the photo's colours, with the style's light and dark only, or in a style recoloured like the photo",
     )
     made.add_argument(
-        "--iterations", type=_count, default=300, metavar="N", help="in all; half of them at full size (%(default)s)"
+        "--iterations",
+        type=_count,
+        default=300,
+        metavar="N",
+        help="in all; two thirds of them at full size (%(default)s)",
     )
     made.add_argument("--time-budget", type=_positive, metavar="SECONDS", help="end after about so long, at full size")
     made.add_argument(

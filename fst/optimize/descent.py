@@ -29,7 +29,7 @@ class LBFGS:
         memory: so many steps are remembered; each takes two pictures of float32.
     """
 
-    def __init__(self, *, memory: int = 10) -> None:
+    def __init__(self, *, memory: int = 20) -> None:
         self._pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
         self._best: _Point | None = None
         self._direction: Tensor | None = None

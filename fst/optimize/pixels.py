@@ -16,7 +16,7 @@ from fst.perceptual.losses import Features, PerceptualLoss, Terms, mix_targets, 
 
 SMALLEST_PX = 16
 _ZOOM = math.sqrt(2)  # from one scale to the next
-_LAST_SHARE = 0.5  # of the iterations is done at full size
+_LAST_SHARE = 2 / 3  # of the iterations is done at full size
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def optimize(
         styles: (1, 3, h, w) each, of any size.
         extractor: frozen; extractor(pictures, taps) gives the features by tap (fst.perceptual.vgg.VGG19).
         loss: layers and weights.
-        iterations: evaluations of loss and gradient in all: half at full size, the rest shared by the smaller ones.
+        iterations: evaluations of loss and gradient in all: two thirds at full size, the rest shared by smaller ones.
         style_weights: of several styles, the share of each; equal when None.
         style_scale: longest side at which a style is seen, over that of the picture; a style is never enlarged.
         start_size: longest side of the first scale, at least; no less than the picture's for a single scale.
@@ -243,6 +243,7 @@ class _Kept:
 
     def __init__(self, decay: float) -> None:
         self._decay, self._count = decay, 0
+        self.least: dict[str, float] = {}
         self._average: Tensor | None = None
 
     def take(self, pixels: Tensor, terms: dict[str, float]) -> None:

@@ -94,7 +94,7 @@ def _trace_of_root(covariance: Tensor, target: Tensor) -> Tensor:
     root = symmetric_root(wide_s)
     product = root @ wide @ root
     least = (_LEAST_VARIANCE * wide_s.diagonal(dim1=1, dim2=2).sum(1, keepdim=True)).square() + _TINY**2
-    values = torch.linalg.eigvalsh((product + product.mT) / 2).clamp(min=0)
+    values: Tensor = torch.linalg.eigvalsh((product + product.mT) / 2).clamp(min=0)
     return ((values + least).sqrt() - least.sqrt()).sum(1).to(covariance)
 
 
