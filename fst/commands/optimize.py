@@ -33,7 +33,7 @@ No training: the pixels themselves are changed until VGG-19 sees the photo's con
 (Gatys et al. 2016), first in a small picture, then in larger ones. Weights mean what they mean in fst train. OUT is
 there from the first iteration on and is refreshed every 5 seconds: look at it while it grows. Ctrl-C keeps it.
 
-Memory grows with the pixels of the result. For a photo of 3:2:
+Memory grows with the pixels; a photo of 3:2 takes about
 """
 
 
@@ -331,15 +331,11 @@ def _in_one_line(error: Exception, kept: str) -> Exception:
 def _epilog() -> str:
     from fst.optimize.memory import needed_bytes
 
-    def gigabytes(width: int, height: int, bfloat16: bool) -> str:
-        return f"{needed_bytes(width * height, 0, bfloat16=bfloat16) / 1e9:.1f}"
-
-    sizes = ((512, 342), (1024, 683), (2048, 1366))
-    rows = (
-        f"{width:>6} px  {gigabytes(width, height, True)}    {gigabytes(width, height, False)}"
-        for width, height in sizes
-    )
-    return f"{_HELP}  {'longest side':>8}  GB in bfloat16  float32\n" + "\n".join(rows)
+    rows = []
+    for width, height in ((512, 341), (1024, 683), (2048, 1365)):
+        low, high = (needed_bytes(width * height, 0, bfloat16=bfloat16) / 1e9 for bfloat16 in (True, False))
+        rows.append(f"  --size {width:<4}  {low:4.1f} GB in bfloat16  {high:4.1f} GB in float32")
+    return _HELP + "\n".join(rows)
 
 
 def _size(text: str) -> int:

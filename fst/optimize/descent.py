@@ -31,13 +31,13 @@ class LBFGS:
 
     def __init__(self, *, memory: int = 20) -> None:
         self._pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=memory)
-        self._best: _Point | None = None
+        self._last: _Point | None = None
         self._direction: Tensor | None = None
         self._length = 1.0
 
     def step(self, pixels: Tensor, loss: float, gradient: Tensor) -> Tensor:
         """Where to look next, after `loss` and `gradient` at `pixels`: flat float32 tensors, pixels in [0, 1]."""
-        last = self._best
+        last = self._last
         if last is not None and self._direction is not None and not loss <= last.loss:
             self._length *= _SHRINK
             if self._length < _SHRINK**2 and self._pairs:  # the curvature misleads: begin anew with the gradient
@@ -50,8 +50,8 @@ class LBFGS:
             curvature = moved @ bent
             if curvature > 1e-10 * (bent @ bent):
                 self._pairs.append((moved, bent, curvature))
-        self._best = _Point(pixels, loss, gradient)
-        return self._look(self._best)
+        self._last = _Point(pixels, loss, gradient)
+        return self._look(self._last)
 
     def _look(self, at: _Point) -> Tensor:
         free = ~(((at.pixels <= 0) & (at.gradient > 0)) | ((at.pixels >= 1) & (at.gradient < 0)))

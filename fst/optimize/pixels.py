@@ -102,7 +102,7 @@ def optimize(
     steps = _shares(iterations, len(sizes))
     costs = [step * height * width for step, (height, width) in zip(steps, sizes, strict=True)]
     picture = _start(content, init, sizes[0], seed)
-    done = 0
+    step = 0
     for scale, size in enumerate(sizes, 1):
         deadline = None if max_seconds is None else started + max_seconds * sum(costs[:scale]) / sum(costs)
         seen = [_resized(style, seen_size(style.shape[-2:], style_scale * max(size))).to(content) for style in styles]
@@ -110,7 +110,8 @@ def optimize(
         pixels = _resized(picture, size).permute(0, 2, 3, 1).reshape(-1)
         descent = LBFGS() if optimizer == "lbfgs" else Adam(steps=steps[scale - 1])
         kept = _Kept(average)
-        for step in range(done + 1, done + 1 + steps[scale - 1]):
+        for left in reversed(range(steps[scale - 1])):
+            step += 1
             terms, gradient = run.evaluate(pixels, bfloat16=bfloat16)
             if not math.isfinite(terms["total"]):
                 raise FstError(
@@ -131,10 +132,9 @@ def optimize(
                 lambda run=run, pixels=pixels: run.picture(pixels).clone(),  # type: ignore[misc]
                 lambda run=run, kept=kept: run.picture(kept.result()).clone(),  # type: ignore[misc]
             )
-            if deadline is not None and now >= deadline:
+            if left == 0 or (deadline is not None and now >= deadline):
                 break
             pixels = descent.step(pixels, terms["total"], gradient)
-        done += steps[scale - 1]
         picture = run.picture(kept.result())
 
 

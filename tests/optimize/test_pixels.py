@@ -120,7 +120,7 @@ def test_styles_are_reduced_and_never_enlarged() -> None:
 
 def test_each_scale_begins_with_the_result_of_the_last(content: Tensor, style: Tensor, vgg: VGG19) -> None:
     seen = [(each, each.picture(), each.result()) for each in optimize(content, [style], vgg, LOSS, **THREE_SCALES)]
-    assert [each.scale for each, _, _ in seen] == [1] * 5 + [2] * 5 + [3] * 10
+    assert [each.scale for each, _, _ in seen] == [1] * 3 + [2] * 3 + [3] * 14
     for (last, _, result), (each, picture, _) in itertools.pairwise(seen):
         if each.scale != last.scale:
             assert each.size == {2: (23, 34), 3: (32, 48)}[each.scale]
@@ -171,9 +171,10 @@ def test_a_time_budget_is_shared_and_reaches_full_size(
     monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
     iterates = run(content, style, vgg, iterations=400, start_size=24, max_seconds=40.0)
     seconds = {scale: max(i.seconds for i in iterates if i.scale == scale) for scale in (1, 2, 3)}
-    shares = np.cumsum([100 * 16 * 24, 100 * 23 * 34, 200 * 32 * 48])
+    shares = np.cumsum([67 * 16 * 24, 67 * 23 * 34, 266 * 32 * 48])
     assert list(seconds.values()) == [math.ceil(40 * share / shares[-1]) for share in shares]
     assert iterates[-1].size == (32, 48)
+    assert [iterate.step for iterate in iterates] == list(range(1, len(iterates) + 1))
 
 
 def test_no_time_at_all_gives_one_iteration_a_scale(content: Tensor, style: Tensor, vgg: VGG19) -> None:
