@@ -1,6 +1,5 @@
 """Ways down: told the loss and its gradient at some pixels, each says where to look next, within [0, 1]."""
 
-import math
 from collections import deque
 from typing import NamedTuple
 
@@ -81,24 +80,17 @@ class LBFGS:
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015), with a learning rate that falls along half a cosine, and pixels kept in [0, 1].
+    """Adam (Kingma & Ba 2015), with pixels kept in [0, 1]."""
 
-    Args:
-        steps: how many there will be.
-        lr: of the first; the last has a twentieth.
-    """
-
-    def __init__(self, *, steps: int, lr: float = 0.03) -> None:
-        self._steps, self._lr, self._done = steps, lr, 0
+    def __init__(self, *, lr: float = 0.03) -> None:
+        self._lr = lr
         self._pixels: Tensor | None = None
 
     def step(self, pixels: Tensor, loss: float, gradient: Tensor) -> Tensor:
         """Where to look next, after `gradient` at `pixels`: flat float32 tensors, pixels in [0, 1]."""
         if self._pixels is None:
             self._pixels = pixels.clone()
-            self._adam = torch.optim.Adam([self._pixels], betas=(0.9, 0.99))
-        self._adam.param_groups[0]["lr"] = self._lr * (0.525 + 0.475 * math.cos(math.pi * self._done / self._steps))
-        self._done += 1
+            self._adam = torch.optim.Adam([self._pixels], lr=self._lr)
         self._pixels.grad = gradient
         self._adam.step()
         return self._pixels.clamp_(0, 1).clone()

@@ -83,7 +83,7 @@ def optimize(
         style_scale: longest side at which a style is seen, over that of the picture; a style is never enlarged.
         start_size: longest side of the first scale, at least; no less than the picture's for a single scale.
         init: what the first scale starts from; a picture is brought to its size.
-        optimizer: "lbfgs", or "adam" with a learning rate that falls from 0.03.
+        optimizer: "lbfgs", or "adam" with a learning rate of 0.03.
         average: decay of the average over the iterates of a scale, in [0, 1), without the bias of its beginning
             (Kingma & Ba 2015, section 3); the average is then the result. 0 takes the best iterate.
         bfloat16: let the extractor compute in bfloat16; the losses stay float32.
@@ -108,7 +108,7 @@ def optimize(
         seen = [_resized(style, seen_size(style.shape[-2:], style_scale * max(size))).to(content) for style in styles]
         run = _Scale(extractor, loss, _resized(content, size), seen, style_weights)
         pixels = _resized(picture, size).permute(0, 2, 3, 1).reshape(-1)
-        descent = LBFGS() if optimizer == "lbfgs" else Adam(steps=steps[scale - 1])
+        descent = LBFGS() if optimizer == "lbfgs" else Adam()
         kept = _Kept(average)
         for left in reversed(range(steps[scale - 1])):
             step += 1
