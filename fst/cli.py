@@ -12,6 +12,7 @@ COMMANDS = {
     "stylize": ("fst.commands.stylize:main", "repaint photos with a style"),
     "styles": ("fst.commands.styles:main", "list the styles that are ready to use"),
     "train": ("fst.commands.train:main", "learn a style from a picture"),
+    "optimize": ("fst.commands.optimize:main", "paint one photo in a picture's style, without training"),
     "export": ("fst.commands.export:main", "make a model file of a training run"),
     "import": ("fst.commands.import_:main", "make a model file of a foreign checkpoint"),
     "bench": ("fst.commands.bench:main", "measure fst beside the plain recipe"),

@@ -18,6 +18,13 @@ def gram(features: Tensor) -> Tensor:
     return matrices
 
 
+def symmetric_root(matrices: Tensor) -> Tensor:
+    """The root of symmetric matrices, (..., C, C) -> the same; eigenvalues that rounding made negative count as 0."""
+    values, vectors = torch.linalg.eigh(matrices)
+    root: Tensor = vectors * values.clamp(min=0).sqrt().unsqueeze(-2) @ vectors.mT
+    return root
+
+
 class _Gram(torch.autograd.Function):
     """The same as `flat.transpose(1, 2) @ flat / (C H W)`, without float32 copies of whole feature maps.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fst.feature_stats import gram
+from fst.feature_stats import gram, symmetric_root
 
 FEATURES = torch.randn(2, 5, 4, 7, generator=torch.Generator().manual_seed(0))
 
@@ -52,3 +52,14 @@ def test_gradient_against_the_formula() -> None:
     expected = (w + w.transpose(0, 2, 1)) @ f / (5 * 4 * 7)
     assert features.grad is not None
     np.testing.assert_allclose(features.grad.numpy().reshape(2, 5, 28), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_symmetric_root_squares_to_the_matrix() -> None:
+    """Also of a matrix without full rank, whose smallest eigenvalues come out negative."""
+    flat = FEATURES.flatten(2).double()
+    tall = flat.mT @ flat  # (2, 28, 28) of rank 5
+    for matrices in (flat @ flat.mT, tall):
+        root = symmetric_root(matrices)
+        torch.testing.assert_close(root, root.mT)
+        torch.testing.assert_close(root @ root, matrices)
+        assert torch.linalg.eigvalsh(root).min() > -1e-6

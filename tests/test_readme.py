@@ -33,6 +33,27 @@ def test_stylize_lines_parse(words):
     assert parser().parse_args(words[1:]).inputs
 
 
+@pytest.mark.parametrize("words", [w for w in commands() if w[0] == "optimize" and "--help" not in w], ids=" ".join)
+def test_optimize_lines_parse(words):
+    from fst.commands.optimize import parser
+
+    assert parser().parse_args(words[1:]).styles
+
+
+def test_options_of_the_table_have_the_defaults_it_gives():
+    from fst.commands.optimize import parser
+
+    a = vars(parser().parse_args(["photo.jpg", "painting.jpg", "-o", "painted.png"]))
+    section = README.partition("## One photo, no training")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1:4] for row in section.splitlines() if row.startswith("| `--")]
+    assert len(rows) == 7
+    for options, defaults, _ in rows:
+        names = [name.replace("-", "_") for name in re.findall(r"`--([a-z-]+)`", options)]
+        for name, default in zip(names, defaults.strip().split(", "), strict=False):
+            if default not in ("", "equal"):
+                assert str(a[name]).removesuffix(".0") == default
+
+
 @pytest.mark.parametrize("words", [w for w in commands() if w[0] == "train" and "--help" not in w], ids=" ".join)
 def test_train_lines_compose(words):
     from hydra import compose, initialize_config_dir

@@ -15,7 +15,8 @@ from fst.download import DownloadProgress, download
 from fst.errors import FstError, UsageError, nearest
 
 WEIGHTS_VARIABLE = "FST_VGG19_WEIGHTS"
-_ANOTHER = f"delete it or name another: perceptual.weights=FILE or {WEIGHTS_VARIABLE}=FILE"
+_NAME_IT = f"{WEIGHTS_VARIABLE}=FILE (or fst train perceptual.weights=FILE)"
+_ANOTHER = f"delete it or name another: {_NAME_IT}"
 _BLOCKS = {1: (2, 64), 2: (2, 128), 3: (4, 256), 4: (4, 512), 5: (4, 512)}  # block: (convolutions, channels)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, RGB in [0, 1]
 
@@ -149,10 +150,7 @@ def find_weights(
     try:
         return download(url, target, sha256=prefix, on_progress=on_progress)
     except FstError as error:
-        raise FstError(
-            f"{error}; or name a file: perceptual.weights=FILE or {WEIGHTS_VARIABLE}=FILE;"
-            " or perceptual=lite, which needs none"
-        ) from error
+        raise FstError(f"{error}; or name a file: {_NAME_IT}; or fst train perceptual=lite, which needs none") from error
 
 
 def find_local_weights(weights: str | Path | None = None) -> Path | None:

@@ -12,10 +12,13 @@ from fst.perceptual.losses import (
     PerceptualLoss,
     StyleTarget,
     content_loss,
+    mix_targets,
+    moments_loss,
     roughness,
     style_loss,
     style_target,
     total_variation_loss,
+    wasserstein_loss,
 )
 
 SHAPES = {"shallow": (4, 9, 11), "deep": (6, 5, 5)}
@@ -61,6 +64,113 @@ def test_style_against_float64() -> None:
     for name, gram in grams(features).items():
         expected += weights[name] / 3 * ((gram - target[name]) ** 2).mean((1, 2)) / (target[name] ** 2).mean()
     np.testing.assert_allclose(style_loss(features, tensors(target), weights).numpy(), expected, rtol=1e-5)
+
+
+def flat64(features: torch.Tensor) -> np.ndarray:
+    """The values of each channel of one feature map: (1, C, H, W) -> (C, H W)."""
+    return np.asarray(features[0].double().flatten(1).numpy())
+
+
+def wide(seed: int, channels: int, side: int) -> Maps:
+    """Correlated features of one layer, whose covariances have eigenvalues from 1 to about 1e-8."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(channels, side * side, generator=generator) * torch.logspace(0, -4, channels)[:, None]
+    mixing = torch.linalg.qr(torch.randn(channels, channels, generator=torch.Generator().manual_seed(9)))[0]
+    return {"deep": (mixing @ noise + 0.3 * torch.rand(channels, 1, generator=generator)).view(1, channels, side, side)}
+
+
+def target_of(features: Maps) -> StyleTarget:
+    return style_target([torch.zeros(1, 3, 8, 8)], [features], dict.fromkeys(features, 1))
+
+
+def root64(matrix: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return np.asarray(vectors * np.sqrt(values.clip(0)) @ vectors.T)
+
+
+def wasserstein64(features: torch.Tensor, style: torch.Tensor) -> float:
+    f, s = flat64(features), flat64(style)
+    cov_f, cov_s = np.cov(f, ddof=0), np.cov(s, ddof=0)
+    between = root64(root64(cov_s) @ cov_f @ root64(cov_s))
+    distance = ((f.mean(1) - s.mean(1)) ** 2).sum() + np.trace(cov_f + cov_s - 2 * between)
+    return float(distance / ((s.mean(1) ** 2).sum() + np.trace(cov_s)))
+
+
+def test_moments_against_float64() -> None:
+    features, style, weights = maps(0), maps(1, 1), {"shallow": 2.0, "deep": 1.0}
+    expected = np.zeros(2)
+    for name, weight in weights.items():
+        s = flat64(style[name])
+        for photo in range(2):
+            f = flat64(features[name][photo : photo + 1])
+            wrong = ((f.mean(1) - s.mean(1)) ** 2).sum() + ((f.std(1) - s.std(1)) ** 2).sum()
+            expected[photo] += weight / 3 * wrong / ((s.mean(1) ** 2).sum() + (s.std(1) ** 2).sum())
+    np.testing.assert_allclose(moments_loss(features, target_of(style), weights).numpy(), expected, rtol=1e-4)
+
+
+def test_wasserstein_against_float64() -> None:
+    features, style = maps(0), maps(1, 1)
+    for name in SHAPES:
+        expected = [wasserstein64(features[name][i : i + 1], style[name]) for i in range(2)]
+        got = wasserstein_loss(features, target_of(style), {name: 1})
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "within"), [(24, 1e-4), (4, 5e-3)], ids=["many pixels", "fewer pixels than channels"])
+def test_wasserstein_of_badly_conditioned_features(side: int, within: float) -> None:
+    """Eigenvalues of 1e-16 of the largest in the product, or 0; gradients stay finite."""
+    features, style = wide(0, 32, side), wide(1, 32, side)
+    expected = wasserstein64(features["deep"], style["deep"])
+    leaf = features["deep"].clone().requires_grad_()
+    got = wasserstein_loss({"deep": leaf}, target_of(style), {"deep": 1})
+    assert got.item() == pytest.approx(expected, rel=within)
+    got.sum().backward()
+    assert leaf.grad is not None
+    assert leaf.grad.isfinite().all()
+    downhill = {"deep": features["deep"] - 1e-3 * leaf.grad / leaf.grad.square().mean().sqrt()}
+    assert wasserstein64(downhill["deep"], style["deep"]) < expected
+
+
+def test_wasserstein_gradient_against_differences_in_float64() -> None:
+    features, style = maps(0, 1), maps(1, 1)
+    leaf = features["deep"].clone().requires_grad_()
+    wasserstein_loss({"deep": leaf}, target_of(style), {"deep": 1}).sum().backward()
+    assert leaf.grad is not None
+    direction = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    ahead, behind = (wasserstein64(features["deep"].double() + h * direction, style["deep"]) for h in (1e-4, -1e-4))
+    assert float((leaf.grad.double() * direction).sum()) == pytest.approx((ahead - behind) / 2e-4, rel=1e-3)
+
+
+def test_every_style_distance_is_0_at_the_style_and_1_at_nothing() -> None:
+    nothing, even = {name: torch.zeros_like(value) for name, value in maps(0, 1).items()}, dict.fromkeys(SHAPES, 1.0)
+    for distance in (moments_loss, wasserstein_loss):
+        target = target_of(maps(1, 1))
+        assert distance(nothing, target, even).item() == pytest.approx(1, abs=2e-3)
+        assert distance(maps(1, 1), target, even).item() < 1e-5
+        dead = {name: value.clone().requires_grad_() for name, value in nothing.items()}
+        distance(dead, target, even).sum().backward()
+        assert all(value.grad is not None and value.grad.isfinite().all() for value in dead.values())
+
+
+def test_the_style_term_is_made_of_the_distances_asked_for() -> None:
+    pictures, features, photo, target = scene()
+    even = dict.fromkeys(SHAPES, 1)
+    terms = make(style_distances={"gram": 1, "wasserstein": 3})(pictures, features, photo, target)
+    expected = (style_loss(features, target.grams, even) + 3 * wasserstein_loss(features, target, even)) / 4
+    torch.testing.assert_close(terms.style, expected)
+    alone = make(style_distances={"moments": 5, "gram": 0})(pictures, features, photo, target)
+    torch.testing.assert_close(alone.style, moments_loss(features, target, even))
+
+
+def test_mixed_targets_are_those_of_pictures_side_by_side() -> None:
+    """Of one a quarter, of the other three: as one map of which they cover so much."""
+    one, other = maps(1, 1), maps(2, 1)
+    mixed = mix_targets([target_of(one), target_of(other)], [1, 3])
+    together = {name: torch.cat([one[name], other[name], other[name], other[name]], 3) for name in SHAPES}
+    expected = target_of(together)
+    for name in SHAPES:
+        torch.testing.assert_close(mixed.grams[name], expected.grams[name])
+        torch.testing.assert_close(mixed.means[name], expected.means[name])
 
 
 def test_one_is_as_wrong_as_nothing_at_all() -> None:
@@ -189,7 +299,7 @@ def test_terms_are_float32_under_autocast() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"style_layers": {}}, "loss.style_layers needs a layer of weight above 0"),
+        ({"style_layers": {}}, "loss.style_layers needs one of weight above 0"),
         ({"content_layers": {}}, "loss.content_layers"),
         ({"style_layers": {"deep": 0}}, "loss.style_layers"),
         ({"style_layers": {"deep": 2, "shallow": -1}}, "and none below, not {'deep': 2, 'shallow': -1}"),
@@ -198,6 +308,8 @@ def test_terms_are_float32_under_autocast() -> None:
         ({"style_weight": float("inf")}, "loss.style_weight"),
         ({"style_weight": "much"}, "loss.style_weight must be a number of 0 or more, not 'much'"),
         ({"tv_weight": float("nan")}, "loss.tv_weight"),
+        ({"style_distances": {"grams": 1}}, "loss.style_distances has no 'grams': did you mean gram?"),
+        ({"style_distances": {"gram": 0}}, "loss.style_distances needs one of weight above 0"),
     ],
 )
 def test_weights_that_cannot_be(changes: dict[str, Any], says: str) -> None:

@@ -163,7 +163,7 @@ def test_download(
 
 def test_a_download_that_is_another_file(web: Any, cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = publish(web, b"something else", "0123abcd", cached, monkeypatch)
-    with pytest.raises(FstError, match=r"wanted 0123abcd.*perceptual\.weights=FILE or FST_VGG19_WEIGHTS=FILE"):
+    with pytest.raises(FstError, match=r"wanted 0123abcd.*FST_VGG19_WEIGHTS=FILE"):
         VGG19(taps=["relu1_1"])
     assert not target.exists()
 
@@ -213,7 +213,7 @@ def test_damaged_files(random_vgg: MakeWeights, tmp_path: Path, suffix: str) -> 
         path.write_bytes(content)
         said = refusal(path)
         assert said.startswith(str(path))
-        assert "perceptual.weights=FILE or FST_VGG19_WEIGHTS=FILE" in said
+        assert "FST_VGG19_WEIGHTS=FILE (or fst train perceptual.weights=FILE)" in said
 
 
 def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
