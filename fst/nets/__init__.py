@@ -5,6 +5,7 @@ from typing import Any
 from torch import nn
 
 from fst.errors import UsageError, nearest
+from fst.inputs import Value
 from fst.nets.fast import FastNet
 from fst.nets.johnson import JohnsonNet
 
@@ -32,3 +33,11 @@ def build(recipe: dict[str, Any]) -> nn.Module:
 def recipe_of(net: nn.Module) -> dict[str, Any]:
     """The recipe from which `build` makes a network of the same make; the weights are not in it."""
     return {"name": net.name, **net.settings}  # type: ignore[dict-item]
+
+
+def inputs_of(net: nn.Module) -> dict[str, Value]:
+    """What a network may be told beside the photo, with neutral values; see fst/inputs.py. {} for one that has none.
+
+    `net(image, **inputs)` takes them as tensors, (B,) or (B, K), and an input that is left out is neutral.
+    """
+    return dict(getattr(net, "inputs", {}))
