@@ -85,6 +85,24 @@ def style_target(pictures: Sequence[Tensor], features: Sequence[Features], layer
     return StyleTarget(grams, torch.stack([roughness(picture) for picture in pictures]).mean(0))
 
 
+def mixed_target(targets: StyleTarget, shares: Tensor) -> StyleTarget:
+    """A target for each photo, mixed of N: grams (N, C, C) and roughness (N,), shares (B, N) -> (B, C, C) and (B,)."""
+    with torch.autocast(shares.device.type, enabled=False):
+        grams = {name: (shares @ gram.flatten(1)).view(-1, *gram.shape[1:]) for name, gram in targets.grams.items()}
+        return StyleTarget(grams, shares @ targets.roughness)
+
+
+def weaker_target(target: StyleTarget, photo_features: Features, strength: Tensor) -> StyleTarget:
+    """What a style asks for at a strength (B,): Gram matrices on the straight way from the photo's own, 0, to its, 1.
+
+    Babaeizadeh & Ghiasi 2018, section 3, lower the style's weight instead; between targets, equal steps of strength are
+    equal steps of the Gram matrix, whatever the weight is.
+    """
+    share = strength.view(-1, 1, 1)
+    grams = {name: torch.lerp(gram(photo_features[name]), style, share) for name, style in target.grams.items()}
+    return target._replace(grams=grams)
+
+
 class Terms(NamedTuple):
     """The terms of the loss, unweighted, and their weighted sum: scalars, or (B,) photo by photo."""
 
