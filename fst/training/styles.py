@@ -158,7 +158,8 @@ def named_style(which: str | dict[str, Any], *, size_px: int | Sequence[int]) ->
     elif name is not None and (Path(str(name)).suffix or Path(str(name)).expanduser().is_file()):
         keys = {"image": name}
     elif name is not None:
-        raise UsageError(f"no style is called {name!r}: {nearest(str(name), (f.stem for f in folder.glob('*.yaml')))}")
+        known = {file.stem for file in folder.glob("*.yaml")} - {"custom"}
+        raise UsageError(f"no style is called {name!r}: {nearest(str(name), known)}, or name a picture's file")
     try:
         return Style(**keys | {"size_px": size_px} | own)
     except TypeError as error:

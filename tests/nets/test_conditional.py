@@ -225,3 +225,11 @@ def test_norms_are_told_and_none_is_left() -> None:
 def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         nets.build({"name": "conditional", **wrong})
+
+
+def test_it_compiles() -> None:
+    net, image = made(FAST), picture(32, 32, batch=2)
+    given = {"strength": torch.tensor([0.3, 0.9]), "stroke": torch.tensor([0.6, 1.8]), "styles": torch.eye(3)[:2]}
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(image, **given), net(image, **given))
