@@ -20,6 +20,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, get_origin
 
+from fst import inputs
 from fst.errors import FstError, UsageError, nearest
 from fst.files import whole_file
 from fst.paths import carried
@@ -65,6 +66,7 @@ class Recipe:
     method: str = "perstyle"
     net: dict[str, Any] = field(default_factory=dict)
     styles: list[dict[str, Any]] = field(default_factory=list)
+    inputs: dict[str, Any] = field(default_factory=dict)  # beside the photo, with neutral values: fst/inputs.py
     losses: dict[str, Any] = field(default_factory=dict)
     perceptual: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -94,11 +96,23 @@ class Recipe:
             raise BundleError(f"the recipe's 'name' should be one line without slashes, not {self.name!r:.40}")
         if self.steps < 0 or not all(isinstance(style, dict) for style in self.styles):
             raise BundleError("the recipe's 'steps' should be 0 or more, its 'styles' a list of dict")
+        if wrong := inputs.problem(self.inputs):
+            raise BundleError(f"the recipe's 'inputs' are not those of this fst: {wrong}")
+        names, mixed = self.style_names, self.inputs.get("styles")
+        if mixed is not None and not len(mixed) == len(names) == len(set(names)):
+            raise BundleError(f"the recipe mixes {len(mixed)} styles, and names {', '.join(names) or 'none'}")
+
+    @property
+    def style_names(self) -> list[str]:
+        """The names of `styles`, in their order."""
+        return [str(style.get("name")) for style in self.styles]
 
     def to_json(self) -> str:
         """The recipe as one line of JSON, `format` first. Raises BundleError where it is too long for a file."""
         known = {"format": FORMAT} | vars(self)
         del known["extra"]
+        if not self.inputs:  # as before there were any
+            del known["inputs"]
         text = json.dumps(known | self.extra | known, ensure_ascii=False)
         if len(text.encode()) > _MOST_RECIPE_BYTES:
             raise BundleError(f"the recipe is longer than {_MOST_RECIPE_BYTES} bytes: keep large data elsewhere")
@@ -116,6 +130,7 @@ class Recipe:
             raise BundleError("the recipe should be a JSON object with a 'format' from 1")
         if version > FORMAT:
             raise BundleError(f"made by a newer fst (format {version}, this fst knows {FORMAT}): upgrade fst")
+        raw.setdefault("inputs", {})
         known = [each.name for each in fields(cls) if each.name != "extra"]
         if missing := [key for key in known if key not in raw]:
             raise BundleError(f"the recipe lacks {', '.join(missing)}")
@@ -232,6 +247,15 @@ def locate(model: str | Path) -> Path:
     if is_path:
         raise UsageError(f"no such file: {text}; shipped models go by name: {nearest(Path(text).stem, known)}")
     raise UsageError(f"no model is called {text!r}: {nearest(text, known)}")
+
+
+def split_style(model: str | Path) -> tuple[str, str | None]:
+    """MODEL:STYLE -> (MODEL, STYLE), one style of several; a name or path alone, even with a colon -> (it, None)."""
+    text = str(model)
+    before, colon, style = text.rpartition(":")
+    if not (before and colon and style) or os.path.exists(text) or set(style) & set("/\\"):
+        return text, None
+    return before, style
 
 
 @contextmanager

@@ -76,8 +76,9 @@ def _models() -> Iterator[Finding]:
         yield Finding("styles", "none is carried", "broken", "install fst again from its checkout")
     for name, path in shipped.items():
         try:
-            bundle.read(path)
-            yield Finding("style", f"{name} is whole ({path})")
+            recipe = bundle.read(path).recipe
+            styles = f", with {', '.join(recipe.style_names)}" if "styles" in recipe.inputs else ""
+            yield Finding("style", f"{name} is whole{styles} ({path})")
         except FstError as error:
             yield Finding("style", str(error), "broken", "install fst again from its checkout")
 

@@ -143,6 +143,39 @@ def inverting_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+PALETTE = ((0.9, 0.1, 0.2), (0.1, 0.6, 0.4))  # of the styles "red" and "green" of `painting_model`
+
+
+@pytest.fixture(scope="session")
+def painting_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of two styles with every input: strength * stroke / 2 * its colour + (1 - strength) * image."""
+    onnx = pytest.importorskip("onnx")
+    axes = ["batch", 3, "height", "width"]
+    shapes = {"image": axes, "strength": ["batch"], "stroke": ["batch"], "styles": ["batch", 2], "stylized": axes}
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, s) for name, s in shapes.items()]
+    constants = {"palette": np.array(PALETTE, np.float32), "one": np.float32(1), "two": np.float32(2)}
+    constants |= {"column": np.array([-1, 1, 1, 1], np.int64), "pixel": np.array([-1, 3, 1, 1], np.int64)}
+    steps = [
+        *(("MatMul", "styles palette", "rgb"), ("Reshape", "rgb pixel", "colour")),
+        *(("Reshape", "strength column", "s"), ("Reshape", "stroke column", "k"), ("Div", "k two", "half")),
+        *(("Mul", "s half", "much"), ("Mul", "much colour", "painted"), ("Sub", "one s", "rest")),
+        *(("Mul", "rest image", "left"), ("Add", "painted left", "stylized")),
+    ]
+    nodes = [onnx.helper.make_node(kind, given.split(), [made]) for kind, given, made in steps]
+    weights = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "paint", values[:-1], values[-1:], weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    path = tmp_path_factory.mktemp("models") / "painting.onnx"
+    recipe = bundle.Recipe(
+        name="painting",
+        method="multi",
+        styles=[{"name": "red"}, {"name": "green"}],
+        inputs={"strength": 1.0, "stroke": 1.0, "styles": [1.0, 0.0]},
+    )
+    bundle.write_onnx(path, model.SerializeToString(), recipe)
+    return path
+
+
 @pytest.fixture(scope="session")
 def johnson_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Johnson network with random weights."""

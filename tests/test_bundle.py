@@ -155,6 +155,45 @@ def test_recipe_refuses_other_text(text: str) -> None:
         Recipe.from_json(text)
 
 
+def test_inputs_are_written_only_where_there_are_any() -> None:
+    plain, told = Recipe(name="x"), Recipe(name="x", inputs={"strength": 1.0, "stroke": 1.0})
+    assert "inputs" not in json.loads(plain.to_json())
+    assert Recipe.from_json(plain.to_json()).inputs == {}
+    assert Recipe.from_json(told.to_json()) == told
+
+
+def test_inputs_that_do_not_go_with_the_styles() -> None:
+    two = [{"name": "wave"}, {"name": "udnie"}]
+    assert Recipe(name="x", styles=two, inputs={"styles": [0.5, 0.5]}).style_names == ["wave", "udnie"]
+    for styles in (two[:1], [two[0], two[0]]):
+        with pytest.raises(BundleError, match="the recipe mixes 2 styles, and names wave"):
+            Recipe(name="x", styles=styles, inputs={"styles": [0.5, 0.5]})
+    with pytest.raises(BundleError, match="'inputs' are not those of this fst: there is no input 'strenght'"):
+        Recipe(name="x", inputs={"strenght": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ("four:wave", ("four", "wave")),
+        ("models/four.onnx:wave", ("models/four.onnx", "wave")),
+        ("C:\\four.onnx:wave", ("C:\\four.onnx", "wave")),
+        ("C:\\four.onnx", ("C:\\four.onnx", None)),
+        ("starry_night", ("starry_night", None)),
+        ("four:", ("four:", None)),
+        (":wave", (":wave", None)),
+    ],
+)
+def test_one_style_of_several(model: str, parts: tuple[str, str | None]) -> None:
+    assert bundle.split_style(model) == parts
+
+
+def test_a_file_whose_name_holds_a_colon(tmp_path: Path) -> None:
+    path = tmp_path / "four:wave"
+    path.touch()
+    assert bundle.split_style(path) == (str(path), None)
+
+
 def test_recipe_refuses_what_json_cannot_say() -> None:
     with pytest.raises(BundleError, match="JSON"):
         Recipe(name="wave", data={"folder": Path("photos")})

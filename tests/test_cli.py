@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fst
 from fst import bundle, images
+from fst.cli import main
 
 
 def run(*argv, cwd=None):
@@ -64,6 +66,44 @@ def test_stylize_as_json(photo, tmp_path, inverting_model):
     assert told["style"] == "invert"
     assert told["pictures"][0]["width"] == 64
     assert "bad.jpg" in told["pictures"][1]["error"]
+
+
+def mean_of(path):
+    return images.read(path).pixels.mean((0, 1))
+
+
+def test_strength_stroke_and_mix_reach_the_model(photo, tmp_path, painting_model):
+    red, green = 255 * np.array([0.9, 0.1, 0.2]) / 2, 255 * np.array([0.1, 0.6, 0.4]) / 2
+    model, target = str(painting_model), tmp_path / "y.png"
+    for words, wanted in (
+        (["-s", model], red),
+        (["-s", f"{model}:green"], green),
+        (["-s", model, "--mix", "red=0.25,green=0.75", "--stroke", "2"], 2 * (red / 4 + 3 * green / 4)),
+        (["-s", model, "--strength", "0"], mean_of(photo)),
+    ):
+        done = run("stylize", photo, *words, "-o", target, "--overwrite", "--json")
+        assert done.returncode == 0, done.stderr
+        assert np.abs(mean_of(target) - wanted).max() <= 0.51
+    assert json.loads(done.stdout)["inputs"] == {"strength": 0.0, "stroke": 1.0, "styles": [1.0, 0.0]}
+
+
+def test_what_a_model_cannot_be_told_is_one_line(photo, tmp_path, painting_model, inverting_model):
+    def said(*words):
+        return refused(2, "stylize", photo, *words, "-o", tmp_path / "out")
+
+    model = str(painting_model)
+    assert "invert was not trained with strength" in said("-s", inverting_model, "--strength", "0.5")
+    assert "invert was not trained with stroke" in said("-s", inverting_model, "--stroke", "1")
+    assert "invert has one style" in said("-s", inverting_model, "--mix", "wave=1")
+    assert "strength (how much style) goes from 0 to 1, not 2.0" in said("-s", model, "--strength", "2")
+    assert "goes from 0.5 to 2, not nan" in said("-s", model, "--stroke", "nan")
+    assert "no style 'gren': did you mean green" in said("-s", f"{model}:gren")
+    assert "no style 'blue'" in said("-s", model, "--mix", "blue=1")
+    assert "sum to 1.1, not to 1" in said("-s", model, "--mix", "red=0.7,green=0.4")
+    assert "like wave=0.7,udnie=0.3" in said("-s", model, "--mix", "red")
+    assert "like wave=0.7,udnie=0.3" in said("-s", model, "--mix", "red=0.5,red=0.5")
+    assert "leave :green or --mix out" in said("-s", f"{model}:green", "--mix", "red=1")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(("height", "width"), [(17, 31), (70, 101), (512, 512), (1081, 1919)])
@@ -144,6 +184,19 @@ def test_styles_lists_what_is_shipped():
         assert row["license"]
     table = run("styles").stdout
     assert all(row["path"] in table for row in listed)  # in one piece, to copy
+
+
+def test_every_style_of_a_model_of_several_is_listed(painting_model, monkeypatch, capsys):
+    monkeypatch.setattr(bundle, "shipped", lambda: {"painting": painting_model})
+    assert main(["styles", "--json", "--no-timing"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == ["painting:red", "painting:green"]
+    assert rows[0]["inputs"] == ["strength", "stroke", "styles"]
+    assert main(["styles", "--no-timing"]) == 0
+    assert "strength stroke styles" in capsys.readouterr().out
+    assert main(["doctor", "--json"]) == 0
+    assert "painting is whole, with red, green" in capsys.readouterr().out
+    assert np.array_equal(fst.Stylizer("painting:green").inputs()["styles"], [0, 1])
 
 
 def test_doctor_tells_what_is_there():

@@ -31,7 +31,7 @@ _fst() {
   COMPREPLY=($(compgen -W "$words" -- "$current"))
   [[ ${#COMPREPLY[@]} -eq 0 ]] && compopt -o default 2>/dev/null
 }
-COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//[=:]}
 complete -o bashdefault -F _fst fst
 """
 

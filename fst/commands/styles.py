@@ -13,11 +13,14 @@ from fst.commands.arguments import Parser, print_json
 
 def main(argv: Sequence[str]) -> int:
     """Run `fst styles`."""
-    made = Parser("fst styles", "List the styles that fst carries; each is timed on this machine.")
+    made = Parser(
+        "fst styles",
+        "List the styles that fst carries; each is timed on this machine. MODEL:STYLE is one of several of a model.",
+    )
     made.add_argument("--json", action="store_true", help="print as JSON")
     made.add_argument("--no-timing", action="store_true", help="do not measure milliseconds")
     a = made.parse_args(argv)
-    rows = [_describe(name, timed=not a.no_timing) for name in bundle.shipped()]
+    rows = [row for name in bundle.shipped() for row in _describe(name, timed=not a.no_timing)]
     if a.json:
         print_json(rows)
         return 0
@@ -25,34 +28,38 @@ def main(argv: Sequence[str]) -> int:
     from rich.table import Table
 
     table = Table(box=None)
-    for heading in ("style", "artist", "year", "size", "licence", "ms at 512", "file"):
+    for heading in ("style", "artist", "year", "size", "licence", "ms at 512", "takes", "file"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         milliseconds = "" if row["milliseconds_at_512"] is None else f"{row['milliseconds_at_512']:.0f}"
         size = f"{row['size_bytes'] / 1e6:.1f} MB"
-        cells = (row["name"], row["artist"], row["year"], size, row["license"], milliseconds, row["path"])
-        table.add_row(*(str(cell or "") for cell in cells))
+        cells = (row["name"], row["artist"], row["year"], size, row["license"], milliseconds)
+        further = " ".join(row["inputs"])
+        table.add_row(*(str(cell or "") for cell in (*cells, further, row["path"])))
     console = Console(width=10_000)
     Console(width=console.measure(table).maximum).print(table)  # a path that is folded cannot be copied
     return 0
 
 
-def _describe(name: str, *, timed: bool) -> dict[str, Any]:
+def _describe(name: str, *, timed: bool) -> list[dict[str, Any]]:
+    """A row for each style of a model, named as --style takes it."""
     path = bundle.shipped()[name]
     recipe = bundle.read_recipe(path)
-    style = recipe.styles[0] if recipe.styles else {}
-    return {
-        "name": name,
+    model = {
         "path": str(path),
-        "title": style.get("title"),
-        "artist": style.get("artist"),
-        "year": style.get("year"),
         "size_bytes": path.stat().st_size,
-        "license": recipe.license,
         "method": recipe.method,
         "net": recipe.net.get("name"),
+        "inputs": list(recipe.inputs),
         "milliseconds_at_512": milliseconds(name) if timed else None,
     }
+    several = "styles" in recipe.inputs
+    rows = []
+    for style in recipe.styles or [{}]:
+        row: dict[str, Any] = {key: style.get(key) for key in ("title", "artist", "year")}
+        row = {"name": f"{name}:{style['name']}" if several else name} | row
+        rows.append(row | {"license": style.get("license") if several else recipe.license} | model)
+    return rows
 
 
 def milliseconds(model: str, *, side: int = 512, repeats: int = 3) -> float:

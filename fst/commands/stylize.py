@@ -17,6 +17,12 @@ examples:
   fst stylize photo.jpg --style starry_night -o out/
   fst stylize holiday/ portrait.png --style my_style.onnx -o out/ --keep-colors
   fst stylize photo.jpg --style starry_night -o painted.png --max-side 1080
+  fst stylize photo.jpg --style my_style.onnx --strength 0.6 --stroke 1.5
+  fst stylize photo.jpg --style four.onnx:wave
+  fst stylize photo.jpg --style four.onnx --mix wave=0.7,udnie=0.3
+
+--style names a model. One that has learnt several styles (fst styles lists each as MODEL:STYLE) paints its first, or
+the one after the colon, or what --mix makes of them. What a model was not trained for is refused.
 
 Pictures keep their size, orientation and transparency. A picture that would not fit into memory (about 0.5 GB per
 megapixel for a Johnson network) is painted at the largest size that does, and a line says so.
@@ -28,8 +34,15 @@ def parser() -> argparse.ArgumentParser:
     made = Parser("fst stylize", "Repaint photos with a style.", epilog=_EXAMPLES)
     made.add_argument("inputs", nargs="+", metavar="PHOTO", help="pictures, or folders of them")
     made.add_argument(
-        "--style", "-s", default="starry_night", help="a shipped style (fst styles) or a model file (%(default)s)"
+        "--style",
+        "-s",
+        default="starry_night",
+        metavar="MODEL[:STYLE]",
+        help="a shipped style (fst styles) or a model file (%(default)s)",
     )
+    made.add_argument("--strength", type=float, metavar="S", help="how much style, from 0, the photo itself, to 1 (1)")
+    made.add_argument("--stroke", type=float, metavar="K", help="size of the strokes, from 0.5 to 2 times (1)")
+    made.add_argument("--mix", type=_mix, metavar="A=W,B=W", help="several styles of one model; weights sum to 1")
     made.add_argument(
         "--out", "-o", default="stylized", metavar="OUT", help="a folder, or a picture's name (%(default)s/)"
     )
@@ -59,9 +72,10 @@ def main(argv: Sequence[str]) -> int:
     a = parser().parse_args(argv)
     jobs = batch.plan(a.inputs, a.out, overwrite=a.overwrite)
     stylizer = _stylizer(a)
+    wishes = {"strength": a.strength, "stroke": a.stroke, "styles": a.mix}
     done: list[dict[str, Any]] = []
     failed = 0
-    for outcome in _with_bar(batch.run(jobs, stylizer, quality=a.quality), len(jobs)):
+    for outcome in _with_bar(batch.run(jobs, stylizer, quality=a.quality, **wishes), len(jobs)):
         source, target = str(outcome.job.source), str(outcome.job.target)
         if outcome.error is not None:
             failed += 1
@@ -76,30 +90,35 @@ def main(argv: Sequence[str]) -> int:
         if not a.json:
             print(target)
     if a.json:
-        print_json({"style": stylizer.recipe.name, "model": str(stylizer.path), "pictures": done})
+        told = {"style": stylizer.recipe.name, "model": str(stylizer.path), "inputs": stylizer.inputs(**wishes)}
+        print_json(told | {"pictures": done})
     return 1 if failed else 0
 
 
 def _stylizer(a: argparse.Namespace) -> "Stylizer":
+    from fst import bundle
     from fst.inference.stylizer import Stylizer
 
+    file, style = bundle.split_style(a.style)
+    if style is not None and a.mix is not None:
+        raise UsageError(f"--style {a.style} names one style and --mix several: leave :{style} or --mix out")
     if a.backend == "onnx":
-        if a.style.endswith(".pt2"):
+        if file.endswith(".pt2"):
             raise UsageError(f"{a.style}: for --backend torch; a .pt2 can run code, so open only your own")
         return Stylizer(a.style, keep_colors=a.keep_colors, max_side=a.max_side, threads=a.threads, provider=a.provider)
     from fst.commands.train import require_training
 
     require_training()
-    from fst import bundle
     from fst.export import model
     from fst.inference.torch_backend import TorchStylizer
 
-    path = Path(a.style) if Path(a.style).exists() else bundle.locate(a.style)
+    path = Path(file) if Path(file).exists() else bundle.locate(file)
     net, recipe = model.read(path)
     return TorchStylizer(
         net,
         recipe,
         path=path,
+        style=style,
         device=a.provider,
         keep_colors=a.keep_colors,
         max_side=a.max_side,
@@ -116,6 +135,20 @@ def _with_bar(outcomes: Iterable[Any], count: int) -> Iterator[Any]:
     from rich.progress import track
 
     yield from track(outcomes, "repainting", total=count, console=Console(stderr=True), transient=True)
+
+
+def _mix(text: str) -> dict[str, float]:
+    """{"wave": 0.7, "udnie": 0.3} of "wave=0.7,udnie=0.3"."""
+    mixed: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = part.strip().rpartition("=")
+        try:
+            if not equals or name in mixed:
+                raise ValueError
+            mixed[name] = float(weight)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"is like wave=0.7,udnie=0.3, each style once, not {text}") from None
+    return mixed
 
 
 def _positive(text: str) -> int:

@@ -3,7 +3,7 @@
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +12,13 @@ import numpy as np
 from fst import images
 from fst.errors import FstError, UsageError
 from fst.export.onnx import quiet, session_of
+from fst.inputs import Value
 
 MAX_MEAN_DIFFERENCE = 2 / 255
 _MOST_PHOTOS = 32
 _SIDE_PX = 256
 _ROUNDS = 9
+Photos = Sequence[np.ndarray[Any, np.dtype[np.float32]]]
 
 
 class Quantised(NamedTuple):
@@ -28,7 +30,7 @@ class Quantised(NamedTuple):
     float_milliseconds: float
 
 
-def read_photos(folder: Path) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+def read_photos(folder: Path) -> Photos:
     """Up to 32 photos, evenly spread over a folder, at most 256 px a side: (1, 3, H, W) float32 in [0, 1] each.
 
     Raises:
@@ -43,15 +45,17 @@ def read_photos(folder: Path) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
     return [images.to_float(images.resize(each.pixels, images.fit_within(each.size, _SIDE_PX))) for each in read]
 
 
-def quantise(graph: bytes, photos: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> Quantised:
+def quantise(graph: bytes, photos: Photos, inputs: Mapping[str, Value] | None = None) -> Quantised:
     """Quantise a graph's convolutions after training: weights by channel, activations by their range on photos.
 
-    Every other photo is for that; speed and difference are measured on the rest, both graphs in turn.
+    Every other photo is for that; speed and difference are measured on the rest, both graphs in turn. Further `inputs`
+    have these values, the neutral ones, throughout.
 
     Raises:
         FstError: the quantised graph is not faster, or differs by more than 2/255 on average; both numbers are told.
     """
-    made = _measure(graph, _quantised(graph, photos[::2]), photos[1::2])
+    further = {name: np.asarray([value], np.float32) for name, value in (inputs or {}).items()}
+    made = _measure(graph, _quantised(graph, photos[::2], further), photos[1::2], further)
     if made.milliseconds < made.float_milliseconds and made.mean_difference <= MAX_MEAN_DIFFERENCE:
         return made
     raise FstError(
@@ -61,7 +65,7 @@ def quantise(graph: bytes, photos: Sequence[np.ndarray[Any, np.dtype[np.float32]
     )
 
 
-def _quantised(graph: bytes, photos: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> bytes:
+def _quantised(graph: bytes, photos: Photos, further: Mapping[str, Any]) -> bytes:
     import onnxruntime
     import onnxruntime.quantization as ort
 
@@ -71,7 +75,7 @@ def _quantised(graph: bytes, photos: Sequence[np.ndarray[Any, np.dtype[np.float3
 
         def get_next(self) -> Any:
             photo = next(self.left, None)
-            return None if photo is None else {"image": photo}
+            return None if photo is None else {"image": photo, **further}
 
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "float.onnx"), Path(folder, "int8.onnx")
@@ -97,17 +101,17 @@ def _quantised(graph: bytes, photos: Sequence[np.ndarray[Any, np.dtype[np.float3
         return target.read_bytes()
 
 
-def _measure(graph: bytes, made: bytes, photos: Sequence[np.ndarray[Any, np.dtype[np.float32]]]) -> Quantised:
+def _measure(graph: bytes, made: bytes, photos: Photos, further: Mapping[str, Any]) -> Quantised:
     sessions = session_of(graph), session_of(made)
     taken: tuple[list[float], list[float]] = ([], [])
     differences = []
     for photo in photos:
-        one, other = (session.run(["stylized"], {"image": photo})[0] for session in sessions)
+        one, other = (session.run(["stylized"], {"image": photo, **further})[0] for session in sessions)
         differences.append(float(np.abs(one - other).mean()))
     for _ in range(_ROUNDS):
         for session, milliseconds in zip(sessions, taken, strict=True):
             began = time.perf_counter()
-            session.run(["stylized"], {"image": photos[0]})
+            session.run(["stylized"], {"image": photos[0], **further})
             milliseconds.append((time.perf_counter() - began) * 1e3)
     float_ms, int8_ms = map(statistics.median, taken)
     return Quantised(made, statistics.fmean(differences), int8_ms, float_ms)

@@ -64,7 +64,7 @@ def write(
         photos = None if calibration is None else int8.read_photos(calibration)
         graph = to_onnx(net, float16=float16).graph
         if photos is not None:
-            made = int8.quantise(graph, photos)
+            made = int8.quantise(graph, photos, nets.inputs_of(net))
             graph, known = made.graph, {"int8_mean_difference": made.mean_difference}
             recipe = replace(recipe, metrics=recipe.metrics | known)
         bundle.write_onnx(path, graph, recipe)

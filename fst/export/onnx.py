@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fst import nets
 from fst.errors import FstError
+from fst.inputs import KINDS, Value
 
 OPSET = 18
 PARITY_SIZES = ((33, 47), (70, 101), (97, 64))
@@ -27,7 +29,7 @@ class Export(NamedTuple):
 
 
 def to_onnx(net: nn.Module, *, sizes: Sequence[tuple[int, int]] = PARITY_SIZES, float16: bool = False) -> Export:
-    """Export a network of one input: `image` (B, 3, H, W) -> `stylized`, both float32 in [0, 1].
+    """Export a network: `image` (B, 3, H, W) -> `stylized`, both float32 in [0, 1], and its further inputs by name.
 
     Batch and size are free (H, W >= 16). `net` stays as it is, on its device and in its mode. `float16` stores the
     weights in half the bytes.
@@ -37,18 +39,24 @@ def to_onnx(net: nn.Module, *, sizes: Sequence[tuple[int, int]] = PARITY_SIZES, 
     """
     net = copy.deepcopy(net).float().cpu().eval()
     net = net.to(memory_format=torch.contiguous_format)  # from others the exporter guesses ranges of sizes, and fails
-    image = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(0))
-    axes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)}
+    generator = torch.Generator().manual_seed(0)
+    image, further = torch.rand(2, 3, 64, 80, generator=generator), example_inputs(net, 2, generator)
+    batch = torch.export.Dim("batch")
+    axes: dict[str, Any] = {
+        "image": {0: batch, 2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)},
+        **{name: {0: batch} for name in further},  # in the order of the inputs
+    }
     with quiet():
         program = torch.onnx.export(
             net,
             (image,),
-            input_names=["image"],
+            kwargs=further,
+            input_names=["image", *further],
             output_names=["stylized"],
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
-            dynamic_shapes=(axes,),
+            dynamic_shapes=axes,
             verbose=False,
         )
     assert program is not None
@@ -78,8 +86,20 @@ def _same_size_out(model: Any) -> bytes:
     return serialized
 
 
+def example_inputs(net: nn.Module, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Values of a network's further inputs, (batch,) or (batch, K): the neutral ones, then random ones in each row."""
+
+    def values(name: str, neutral: Value) -> Tensor:
+        first, kind = torch.tensor(neutral, dtype=torch.float32)[None], KINDS[name]
+        random = torch.rand(batch - 1, *first.shape[1:], generator=generator)
+        within = kind.least + (kind.most - kind.least) * random
+        return torch.cat([first, random / random.sum(1, keepdim=True) if kind.shares else within])
+
+    return {name: values(name, neutral) for name, neutral in nets.inputs_of(net).items()}
+
+
 def check_parity(net: nn.Module, graph: bytes, sizes: Sequence[tuple[int, int]] = PARITY_SIZES) -> float:
-    """Largest absolute difference between torch and onnxruntime over random pictures of `sizes`, (height, width).
+    """Largest absolute difference between torch and onnxruntime over random pictures and inputs; see `compare`.
 
     Args:
         net: float32, on the CPU, in evaluation mode.
@@ -89,9 +109,10 @@ def check_parity(net: nn.Module, graph: bytes, sizes: Sequence[tuple[int, int]] 
     """
     session = session_of(graph)
 
-    def run(image: Tensor) -> Tensor:
+    def run(image: Tensor, **further: Tensor) -> Tensor:
+        given = {"image": image} | further
         try:
-            return torch.from_numpy(session.run(["stylized"], {"image": image.numpy()})[0])
+            return torch.from_numpy(session.run(["stylized"], {name: each.numpy() for name, each in given.items()})[0])
         except Exception as error:  # onnxruntime's errors have no class of their own
             size = f"{image.shape[-2]}x{image.shape[-1]}"
             raise FstError(f"onnxruntime cannot run the exported graph at {size}: {error}") from error
@@ -111,8 +132,10 @@ def session_of(graph: bytes) -> Any:
         raise FstError(f"onnxruntime cannot load the exported graph: {error}") from error
 
 
-def compare(net: nn.Module, run: Callable[[Tensor], Tensor], sizes: Sequence[tuple[int, int]]) -> float:
+def compare(net: nn.Module, run: Callable[..., Tensor], sizes: Sequence[tuple[int, int]]) -> float:
     """Largest absolute difference between `net` and its export over random pictures of `sizes`, (height, width).
+
+    Two pictures a size: one with the neutral value of every further input, one with a random value.
 
     Raises:
         FstError: it is 1/255 or more, or not a number; the export gives another size.
@@ -122,8 +145,9 @@ def compare(net: nn.Module, run: Callable[[Tensor], Tensor], sizes: Sequence[tup
         # Smooth noise is nearer to a photo than white noise is.
         coarse = torch.rand(2, 3, max(2, height // 8), max(2, width // 8), generator=generator)
         image = nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+        further = example_inputs(net, len(image), generator)
         with torch.no_grad():
-            wanted, got = net(image), run(image)
+            wanted, got = net(image, **further), run(image, **further)
         if got.shape != wanted.shape:
             raise FstError(f"the exported graph gives {tuple(got.shape)} where torch gives {tuple(wanted.shape)}")
         worst = float(np.maximum(worst, (got - wanted).abs().max().item()))  # unlike max(), it keeps a NaN

@@ -15,21 +15,26 @@ from torch.fx.experimental import _config
 
 from fst import bundle
 from fst.errors import FstError
-from fst.export.onnx import PARITY_SIZES, compare, quiet
+from fst.export.onnx import PARITY_SIZES, compare, example_inputs, quiet
 from fst.files import whole_file
 
 RECIPE_FILE = "fst.recipe"
 
 
 def program_of(net: nn.Module) -> "torch.export.ExportedProgram":
-    """`net` as a program: `image` (B, 3, H, W) float32 in [0, 1], any batch, H, W >= 16 -> the same."""
+    """`net` as a program: `image` (B, 3, H, W) float32 in [0, 1], any batch, H, W >= 16 -> the same.
+
+    Its further inputs go by keyword.
+    """
     net = copy.deepcopy(net).float().cpu().eval().requires_grad_(False)
-    image = torch.rand(2, 3, 64, 80, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    image, further = torch.rand(2, 3, 64, 80, generator=generator), example_inputs(net, 2, generator)
     dynamic = torch.export.Dim.DYNAMIC
-    axes = {0: dynamic, 2: dynamic(min=16), 3: dynamic(min=16)}
+    axes: dict[str, Any] = {"image": {0: dynamic, 2: dynamic(min=16), 3: dynamic(min=16)}}
+    axes |= {name: {0: dynamic} for name in further}
     # Else the program holds only for sizes that are multiples of what the network divides by, as those of `image` are.
     with quiet(), _config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-        return torch.export.export(net, (image,), dynamic_shapes=(axes,))
+        return torch.export.export(net, (image,), further, dynamic_shapes=axes)
 
 
 def write(path: Path, net: nn.Module, recipe: bundle.Recipe, *, aot: bool = False) -> float:
@@ -87,8 +92,8 @@ class _Compiled(nn.Module):
         super().__init__()
         self._package = package
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        stylized: torch.Tensor = self._package(image)
+    def forward(self, image: torch.Tensor, **further: torch.Tensor) -> torch.Tensor:
+        stylized: torch.Tensor = self._package(image, **further)
         return stylized
 
 

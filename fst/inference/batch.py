@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fst import images
 from fst.errors import FstError, UsageError
@@ -82,15 +83,20 @@ def _refuse_collisions(jobs: Sequence[Job], overwrite: bool) -> None:
         by_target[target] = job.source.resolve()
 
 
-def run(jobs: Iterable[Job], stylizer: Stylizer, *, quality: int = 95) -> Iterator[Outcome]:
-    """Repaint one after the other; what fails is reported and does not stop the others."""
+def run(jobs: Iterable[Job], stylizer: Stylizer, *, quality: int = 95, **wishes: Any) -> Iterator[Outcome]:
+    """Repaint one after the other; what fails is reported and does not stop the others.
+
+    Raises:
+        UsageError: `wishes` that the model cannot fulfil, see `Stylizer.inputs`; before the first picture.
+    """
+    settled = stylizer.inputs(**wishes)
     for job in jobs:
         started = time.perf_counter()
         try:
             images.writable_format(job.target)
             picture = images.read(job.source)
             note = stylizer.plan(picture.size).note
-            restyled = stylizer.restyle(picture)
+            restyled = stylizer.restyle(picture, **settled)
             images.write(job.target, restyled, quality=quality)
         except FstError as error:
             yield Outcome(job, error=str(error))

@@ -22,6 +22,7 @@ def needed_bytes(pixels: int, net: dict[str, Any], *, frugal: bool) -> float:
 
     `frugal` is without onnxruntime's memory arena, which takes up to twice as long. Both grow with the network's width.
     """
+    net = net.get("net", net)  # in a conditional one
     fast, little = _BYTES_PER_PIXEL.get(str(net.get("name")), _BYTES_PER_PIXEL["johnson"])
     return _BASE_BYTES + pixels * (little if frugal else fast) * float(net.get("width", 32)) / 32
 

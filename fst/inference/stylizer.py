@@ -12,12 +12,15 @@ import numpy as np
 from fst import bundle, images
 from fst.errors import FstError, UsageError
 from fst.inference import memory
+from fst.inputs import Value, settle
 
 if TYPE_CHECKING:
     import onnxruntime
     from PIL.Image import Image
 
     AnyPicture = TypeVar("AnyPicture", np.ndarray[Any, Any], Image)
+
+Arrays = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
 
 _SMALLEST_PX = 16  # what networks take; smaller pictures are padded
 _SHARE = 0.85  # of the free memory that a picture may take
@@ -47,8 +50,10 @@ class Stylizer:
         from fst import Stylizer
         restyled = Stylizer("starry_night")(photo)
 
+    Some models can be told more, photo by photo, see `inputs`: `stylizer(photo, strength=0.5)`.
+
     Args:
-        model: a shipped style's name, or a model file (.onnx).
+        model: a shipped style's name, or a model file (.onnx); of a network of several styles, one as MODEL:STYLE.
         keep_colors: keep the photo's colours and take only the style's lightness.
         max_side: longest side of the result, in pixels; larger pictures are made smaller first.
         threads: processor threads; None takes the cores that this process may use.
@@ -56,7 +61,7 @@ class Stylizer:
         provider: one of PROVIDERS; None takes the best that onnxruntime has here, but for TensorRT.
 
     Raises:
-        UsageError: no such style or file, a wrong argument, or a provider that onnxruntime does not have here.
+        UsageError: no such model, style or file, a wrong argument, or a provider that onnxruntime does not have here.
         BundleError: the file is not a whole, safe model file.
     """
 
@@ -72,8 +77,10 @@ class Stylizer:
     ) -> None:
         self._configure(keep_colors, max_side, threads, memory_bytes)
         self.provider = None if provider is None else _present(provider)
-        self._bundle = bundle.read(bundle.locate(model))
-        self.path, self.recipe = self._bundle.path, self._bundle.recipe
+        file, style = bundle.split_style(model)
+        self._bundle = bundle.read(bundle.locate(file))
+        self.path = self._bundle.path
+        self._describe(self._bundle.recipe, style)
         self._sessions: dict[bool, onnxruntime.InferenceSession] = {}
 
     def _configure(
@@ -86,54 +93,74 @@ class Stylizer:
         self.keep_colors, self.max_side, self.memory_bytes = keep_colors, max_side, memory_bytes
         self.threads = threads or _cores()
 
-    def __call__(self, picture: "AnyPicture") -> "AnyPicture":
-        """Repaint a picture: same type out as in.
+    def _describe(self, recipe: bundle.Recipe, style: str | None) -> None:
+        self.recipe, self._wishes = recipe, {"styles": style}
+        self.inputs()
+
+    def inputs(self, **wishes: Any) -> dict[str, Value]:
+        """What the network is told beside the photo: of each input that it has, what is wished, else what is usual.
+
+        Args:
+            strength: how much style, from 0, the photo itself, to 1, the usual.
+            stroke: size of the strokes, from 0.5 to 2; 1, the usual, is as the style was learnt.
+            styles: one of the learnt styles by its name, or a mix {"wave": 0.7, "udnie": 0.3} of weights that sum to
+                1; the first is usual, or the one in MODEL:STYLE.
+
+        Raises:
+            UsageError: an input that the model does not have, a value out of its range, or an unknown style.
+        """
+        name, styles = self.recipe.name, self.recipe.style_names
+        usual = settle(self.recipe.inputs, self._wishes, styles=styles, model=name)
+        return settle(usual, wishes, styles=styles, model=name)
+
+    def __call__(self, picture: "AnyPicture", **wishes: Any) -> "AnyPicture":
+        """Repaint a picture: same type out as in. `wishes` are those of `inputs`, here and below.
 
         A PIL image gives a PIL image (upright, sRGB, with its transparency); an array (H, W, 3) gives an array: uint8
         gives uint8, floats in [0, 1] give floats. The size is kept, unless `max_side` or the memory says otherwise.
 
         Raises:
-            UsageError: something that is not a picture.
+            UsageError: something that is not a picture, or a wish that cannot be.
         """
         if isinstance(picture, np.ndarray):
-            return self._array(picture)
+            return self._array(picture, **wishes)
         from PIL import Image
 
         if not isinstance(picture, Image.Image):
             raise UsageError(f"a picture is a PIL image or a numpy array, not {type(picture).__name__}")
-        return images.to_pil(self.restyle(images.from_pil(picture)))
+        return images.to_pil(self.restyle(images.from_pil(picture), **wishes))
 
-    def _array(self, picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _array(self, picture: np.ndarray[Any, Any], **wishes: Any) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8 or floating -> the same."""
         if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise UsageError(f"a picture as an array is (height, width, 3), not {picture.shape}")
         if picture.dtype == np.uint8:
-            return self.repaint(picture)
+            return self.repaint(picture, **wishes)
         if not np.issubdtype(picture.dtype, np.floating):
             raise UsageError(f"a picture as an array is uint8, or floats in [0, 1], not {picture.dtype}")
         planes = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32).clip(0, 1)
         plan = self.plan((picture.shape[1], picture.shape[0]))
         if self.keep_colors or plan.size != (picture.shape[1], picture.shape[0]):
-            planes = images.to_float(self.repaint(images.to_uint8(planes)))
+            planes = images.to_float(self.repaint(images.to_uint8(planes), **wishes))
         else:
-            planes = self._run(planes, frugal=plan.frugal)
+            planes = self._run(planes, frugal=plan.frugal, **wishes)
         restyled: np.ndarray[Any, Any] = planes[0].transpose(1, 2, 0).astype(picture.dtype)
         return restyled
 
-    def restyle(self, picture: images.Picture) -> images.Picture:
+    def restyle(self, picture: images.Picture, **wishes: Any) -> images.Picture:
         """Repaint what `images.read` gave; transparency and colour profile go along."""
-        pixels = self.repaint(picture.pixels)
+        pixels = self.repaint(picture.pixels, **wishes)
         alpha, size = picture.alpha, (pixels.shape[1], pixels.shape[0])
         if alpha is not None and size != picture.size:
             alpha = images.resize(alpha, size)
         return images.Picture(pixels, alpha, picture.icc_profile)
 
-    def repaint(self, pixels: images.Pixels) -> images.Pixels:
+    def repaint(self, pixels: images.Pixels, **wishes: Any) -> images.Pixels:
         """(H, W, 3) uint8 sRGB -> the same, at the size that `plan` says."""
         plan = self.plan((pixels.shape[1], pixels.shape[0]))
         if plan.size != (pixels.shape[1], pixels.shape[0]):
             pixels = images.resize(pixels, plan.size)
-        restyled = images.to_uint8(self._run(images.to_float(pixels), frugal=plan.frugal))
+        restyled = images.to_uint8(self._run(images.to_float(pixels), frugal=plan.frugal, **wishes))
         return images.keep_colors(restyled, pixels) if self.keep_colors else restyled
 
     def plan(self, size: tuple[int, int]) -> Plan:
@@ -154,23 +181,28 @@ class Stylizer:
         note = f"{instead}, which takes {frugal / 1e9:.1f} GB of memory where {free / 1e9:.1f} GB can be had"
         return Plan(fitting, True, note)
 
-    def _run(self, image: np.ndarray[Any, np.dtype[np.float32]], *, frugal: bool) -> np.ndarray[Any, Any]:
+    def _run(
+        self, image: np.ndarray[Any, np.dtype[np.float32]], *, frugal: bool, **wishes: Any
+    ) -> np.ndarray[Any, Any]:
         """(B, 3, H, W) float32 in [0, 1] -> the same."""
+        rows = {name: np.asarray(value, np.float32) for name, value in self.inputs(**wishes).items()}
+        further = {name: np.broadcast_to(row, (len(image), *row.shape)).copy() for name, row in rows.items()}
         height, width = image.shape[-2:]
         missing = [(0, max(0, _SMALLEST_PX - length)) for length in (height, width)]
         if any(after for _, after in missing):
             image = np.pad(image, [(0, 0), (0, 0), *missing], mode="edge")
-        result: np.ndarray[Any, Any] = self._paint(image, frugal=frugal)[..., :height, :width]
+        result: np.ndarray[Any, Any] = self._paint({"image": image} | further, frugal=frugal)[..., :height, :width]
         return result
 
-    def _paint(self, image: np.ndarray[Any, np.dtype[np.float32]], *, frugal: bool) -> np.ndarray[Any, Any]:
+    def _paint(self, given: Arrays, *, frugal: bool) -> np.ndarray[Any, Any]:
+        """The picture, for the network's inputs by name."""
         session = self._session(frugal)
         import onnxruntime
 
         try:
-            (stylized,) = session.run(["stylized"], {"image": image})
+            (stylized,) = session.run(["stylized"], given)
         except onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException as error:
-            reason, (height, width) = str(error).splitlines()[0], image.shape[-2:]
+            reason, (height, width) = str(error).splitlines()[0], given["image"].shape[-2:]
             raise FstError(
                 f"onnxruntime could not paint {width}x{height} pixels ({reason}); try a smaller size"
             ) from error
@@ -212,6 +244,12 @@ def _make_session(
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise bundle.BundleError(f"{model.path}: onnxruntime cannot run it ({reason})") from error
+    wanted, has = {"image", *model.recipe.inputs}, {each.name for each in session.get_inputs()}
+    if wanted != has:
+        raise bundle.BundleError(
+            f"{model.path}: its graph takes {', '.join(sorted(has))}, its recipe says {', '.join(sorted(wanted))}: "
+            "export it again"
+        )
     if provider and PROVIDERS[provider] not in session.get_providers():
         raise FstError(
             f"onnxruntime has {provider!r} but cannot start it: look at its driver and libraries, or use cpu"

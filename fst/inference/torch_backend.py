@@ -12,7 +12,7 @@ import numpy as np
 
 from fst import bundle
 from fst.errors import FstError, UsageError
-from fst.inference.stylizer import Stylizer
+from fst.inference.stylizer import Arrays, Stylizer
 
 if TYPE_CHECKING:
     import torch
@@ -27,9 +27,11 @@ class TorchStylizer(Stylizer):
     channels_last, from a CUDA graph for each of the last few sizes.
 
     Args:
-        net: (B, 3, H, W) float32 RGB in [0, 1] -> the same. It is moved to the device, and to channels_last.
+        net: (B, 3, H, W) float32 RGB in [0, 1], and the recipe's further inputs by keyword -> the same. It is moved to
+            the device, and to channels_last.
         recipe: of the network.
         path: the file that it came from.
+        style: the one that is usual, of a network of several; None takes the first.
         device: "cpu" or "cuda"; None takes CUDA where there is one.
         keep_colors, max_side, threads, memory_bytes: see Stylizer.
 
@@ -43,6 +45,7 @@ class TorchStylizer(Stylizer):
         recipe: bundle.Recipe,
         *,
         path: str | Path = "",
+        style: str | None = None,
         device: str | None = None,
         keep_colors: bool = False,
         max_side: int | None = None,
@@ -57,40 +60,42 @@ class TorchStylizer(Stylizer):
             raise UsageError(f"torch has no provider {self.provider!r} here; it has cpu and cuda")
         if self.provider == "cuda" and not torch.cuda.is_available():
             raise UsageError("torch finds no CUDA device here; use cpu")
-        self.path, self.recipe = Path(path), recipe
+        self.path = Path(path)
+        self._describe(recipe, style)
         torch.set_num_threads(self.threads)
         self._net = net.to(self.provider)
         for weight in self._net.parameters():
             weight.requires_grad_(False)
             if self.provider == "cuda" and weight.ndim == 4:
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        self._graphs: OrderedDict[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]] = OrderedDict()
+        self._graphs: OrderedDict[tuple[int, ...], Callable[..., torch.Tensor]] = OrderedDict()
 
-    def _paint(self, image: np.ndarray[Any, np.dtype[np.float32]], *, frugal: bool) -> np.ndarray[Any, Any]:
+    def _paint(self, given: Arrays, *, frugal: bool) -> np.ndarray[Any, Any]:
         import torch
 
         with torch.inference_mode():
             try:
-                x = torch.from_numpy(np.ascontiguousarray(image))
-                stylized = self._net(x) if self.provider == "cpu" else self._on_cuda(x)
+                tensors = {name: torch.from_numpy(np.ascontiguousarray(each)) for name, each in given.items()}
+                paint = self._net if self.provider == "cpu" else self._on_cuda
+                stylized = paint(tensors.pop("image"), **tensors)
             except RuntimeError as error:  # out of memory among them
-                reason, (height, width) = str(error).splitlines()[0], image.shape[-2:]
+                reason, (height, width) = str(error).splitlines()[0], given["image"].shape[-2:]
                 raise FstError(
                     f"torch could not paint {width}x{height} pixels ({reason}); try a smaller size"
                 ) from error
             painted: np.ndarray[Any, Any] = stylized.float().cpu().numpy()
             return painted
 
-    def _on_cuda(self, image: "torch.Tensor") -> "torch.Tensor":
+    def _on_cuda(self, image: "torch.Tensor", **further: "torch.Tensor") -> "torch.Tensor":
         size = tuple(image.shape)
         if size not in self._graphs:
             while len(self._graphs) >= _MOST_GRAPHS:
                 self._graphs.popitem(last=False)
-            self._graphs[size] = self._capture(size)
+            self._graphs[size] = self._capture(size, {name: each.cuda() for name, each in further.items()})
         self._graphs.move_to_end(size)
-        return self._graphs[size](image)
+        return self._graphs[size](image, **further)
 
-    def _capture(self, size: tuple[int, ...]) -> "Callable[[torch.Tensor], torch.Tensor]":
+    def _capture(self, size: tuple[int, ...], further: "dict[str, torch.Tensor]") -> "Callable[..., torch.Tensor]":
         """The network for pictures of one size (B, 3, H, W), launched as a whole."""
         import torch
 
@@ -100,7 +105,7 @@ class TorchStylizer(Stylizer):
         def paint() -> torch.Tensor:
             # The cache of cast weights would lie in memory that the graph does not own.
             with torch.autocast("cuda", dtype, cache_enabled=False):
-                painted: torch.Tensor = self._net(given)
+                painted: torch.Tensor = self._net(given, **further)
                 return painted
 
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -113,8 +118,10 @@ class TorchStylizer(Stylizer):
         with torch.cuda.graph(graph):
             painted = paint()
 
-        def replay(image: torch.Tensor) -> torch.Tensor:
+        def replay(image: torch.Tensor, **now: torch.Tensor) -> torch.Tensor:
             given.copy_(image)
+            for name, value in now.items():
+                further[name].copy_(value)
             graph.replay()
             return painted
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fst.errors import FstError, UsageError
 from fst.optimize.descent import LBFGS, Adam
-from fst.perceptual.losses import Features, PerceptualLoss, Terms, mix_targets, style_target
+from fst.perceptual.losses import Features, PerceptualLoss, Terms, mix_targets, stack_targets, style_target
 
 SMALLEST_PX = 16
 _ZOOM = math.sqrt(2)  # from one scale to the next
@@ -219,7 +219,8 @@ class _Scale:
         layers = loss.style_layers
         with torch.no_grad(), torch.autocast(content.device.type, enabled=False):
             targets = [style_target([style], [extractor(style, layers)], layers) for style in styles]
-            self.target = mix_targets(targets, style_weights)
+            shares = torch.tensor([style_weights], dtype=torch.float32, device=content.device)
+            self.target = mix_targets(stack_targets(targets), shares / shares.sum())
             self.photo_features: Features = extractor(content, tuple(loss.content_layers))
 
     def picture(self, pixels: Tensor) -> Tensor:

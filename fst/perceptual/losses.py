@@ -6,7 +6,7 @@ at all.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -155,21 +155,44 @@ def style_target(pictures: Sequence[Tensor], features: Sequence[Features], layer
         StyleTarget({n: gram(scale[n]) for n in layers}, roughness(picture), {n: _mean(scale[n]) for n in layers})
         for picture, scale in zip(pictures, features, strict=True)
     ]
-    return mix_targets(targets, [1.0] * len(targets))
+    stacked = stack_targets(targets)
+    return mix_targets(stacked, torch.full((1, len(targets)), 1 / len(targets), device=stacked.roughness.device))
 
 
-def mix_targets(targets: Sequence[StyleTarget], weights: Sequence[float]) -> StyleTarget:
-    """What a picture asks for of which each style covers a part as large as its weight, relative to their sum."""
-    shares = [weight / sum(weights) for weight in weights]
-
-    def mixed(values: Iterable[Tensor]) -> Tensor:
-        return torch.stack([value * share for value, share in zip(values, shares, strict=True)]).sum(0)
-
+def stack_targets(targets: Sequence[StyleTarget]) -> StyleTarget:
+    """N targets as one: grams (N, C, C) and means (N, C) by layer, roughness (N,)."""
     return StyleTarget(
-        {name: mixed(target.grams[name] for target in targets) for name in targets[0].grams},
-        mixed(target.roughness for target in targets),
-        {name: mixed(target.means[name] for target in targets) for name in targets[0].means},
+        {name: torch.cat([target.grams[name] for target in targets]) for name in targets[0].grams},
+        torch.cat([target.roughness for target in targets]),
+        {name: torch.cat([target.means[name] for target in targets]) for name in targets[0].means},
     )
+
+
+def mix_targets(targets: StyleTarget, shares: Tensor) -> StyleTarget:
+    """A target for each photo, of N stacked ones: shares (B, N), rows that sum to 1 -> B stacked ones.
+
+    What a picture asks for of which each style covers a part as large as its share.
+    """
+    with torch.autocast(shares.device.type, enabled=False):
+        return StyleTarget(
+            {name: (shares @ grams.flatten(1)).view(-1, *grams.shape[1:]) for name, grams in targets.grams.items()},
+            shares @ targets.roughness,
+            {name: shares @ means for name, means in targets.means.items()},
+        )
+
+
+def weaker_target(target: StyleTarget, photo_features: Features, strength: Tensor) -> StyleTarget:
+    """What a style asks for at a strength (B,): statistics on the straight way from the photo's own, 0, to its, 1.
+
+    Babaeizadeh & Ghiasi 2018, section 3, lower the style's weight instead; between targets, equal steps of strength are
+    equal steps of the Gram matrix, whatever the weight is.
+    """
+    share = strength.view(-1, 1, 1)
+    grams = {name: torch.lerp(gram(photo_features[name]), style, share) for name, style in target.grams.items()}
+    means = {
+        name: torch.lerp(_mean(photo_features[name]), style, share[..., 0]) for name, style in target.means.items()
+    }
+    return target._replace(grams=grams, means=means)
 
 
 class Terms(NamedTuple):

@@ -150,7 +150,9 @@ def find_weights(
     try:
         return download(url, target, sha256=prefix, on_progress=on_progress)
     except FstError as error:
-        raise FstError(f"{error}; or name a file: {_NAME_IT}; or fst train perceptual=lite, which needs none") from error
+        raise FstError(
+            f"{error}; or name a file: {_NAME_IT}; or fst train perceptual=lite, which needs none"
+        ) from error
 
 
 def find_local_weights(weights: str | Path | None = None) -> Path | None:

@@ -22,7 +22,7 @@ from fst.perceptual.losses import Terms
 from fst.training.compiling import eagerly
 from fst.training.data import PhotoData
 from fst.training.loggers import MetricsCSV
-from fst.training.tasks import PerStyleTask
+from fst.training.tasks import StyleTask
 
 _CURE = "try a smaller optimizer.lr"
 
@@ -82,7 +82,7 @@ class StepLog(PerStep):
             self.on_progress(TrainProgress(trainer.global_step, trainer.max_steps, 0.0, {}))
 
     def on_step(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Tensor) -> None:
-        assert isinstance(task, PerStyleTask)
+        assert isinstance(task, StyleTask)
         step = trainer.global_step
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step != 1 and step % every and step != trainer.max_steps:
@@ -108,8 +108,8 @@ class StepLog(PerStep):
 class Samples(PerStep):
     """Restyle the validation photos every `every_n_steps` steps and at the end: pictures and val/ losses.
 
-    Writes samples/step_N.png and preview.png, photos above and restyled photos below, and gives the sheet to the
-    loggers that take pictures.
+    Writes samples/step_N.png and preview.png, photos above and a row of restyled photos for each of the task's looks
+    below, and gives the sheet to the loggers that take pictures. Losses are averaged over the looks that are scored.
 
     Args:
         folder: of the run.
@@ -135,21 +135,23 @@ class Samples(PerStep):
         self._drawn_at = trainer.global_step
         if not trainer.is_global_zero:
             return
-        assert isinstance(task, PerStyleTask)
+        assert isinstance(task, StyleTask)
         photos = trainer.datamodule.val_photos.to(task.device)  # type: ignore[attr-defined]
         task.net.eval()
+        looks = task.looks()
         with trainer.precision_plugin.forward_context(), eagerly():
-            scored = [task.score(photo[None]) for photo in photos]
+            painted = [[task.score(photo[None], look.inputs) for photo in photos] for look in looks]
         task.net.train()
-        restyled = torch.cat([picture for _, picture in scored])
-        if not restyled.isfinite().all():
+        rows = [torch.cat([picture for _, picture in row]) for row in painted]
+        if not all(row.isfinite().all() for row in rows):
             return  # the loss will say so
-        scores = torch.stack([torch.stack(terms.mean()) for terms, _ in scored]).mean(0)
+        scored = [terms for look, row in zip(looks, painted, strict=True) if look.scored for terms, _ in row]
+        scores = torch.stack([torch.stack(terms.mean()) for terms in scored]).mean(0)
         values = dict(zip(Terms._fields, scores.tolist(), strict=True))
         self.scores = {f"val/{name}": value for name, value in values.items()}
         for logger in trainer.loggers:
             logger.log_metrics(self.scores, step=trainer.global_step)
-        sheet = contact_sheet(photos, restyled)
+        sheet = contact_sheet(photos, *rows)
         images.write(self.folder / "samples" / f"step_{trainer.global_step:06d}.png", sheet)
         images.write(self.folder / "preview.png", sheet)
         self._show(trainer, sheet)
@@ -162,10 +164,10 @@ class Samples(PerStep):
                 logger.log_image("samples", [sheet], step=trainer.global_step)
 
 
-def contact_sheet(photos: Tensor, restyled: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Photos in a row above their restyled versions: two (B, 3, H, W) in [0, 1] -> (2 H, B W, 3) uint8."""
-    rows = [torch.cat(list(row.float().cpu()), dim=2) for row in (photos, restyled)]
-    return images.to_uint8(torch.cat(rows, dim=1).numpy())
+def contact_sheet(*rows: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Rows of pictures, photos above their restyled versions: N of (B, 3, H, W) in [0, 1] -> (N H, B W, 3) uint8."""
+    lines = [torch.cat(list(row.float().cpu()), dim=2) for row in rows]
+    return images.to_uint8(torch.cat(lines, dim=1).numpy())
 
 
 class Keep(PerStep):
@@ -244,7 +246,7 @@ class Keep(PerStep):
 @torch.no_grad()
 def _is_sound(trainer: pl.Trainer, task: pl.LightningModule) -> bool:
     """Whether all weights are finite, and what becomes of a photo as well: weights of 1e30 are finite, too."""
-    assert isinstance(task, PerStyleTask)
+    assert isinstance(task, StyleTask)
     photo = trainer.datamodule.val_photos[:1].to(task.device)  # type: ignore[attr-defined]
     task.net.eval()  # in training, a network may draw random numbers: a checkpoint must not change what comes after it
     with trainer.precision_plugin.forward_context():

@@ -19,11 +19,23 @@ from fst.paths import carried
 from fst.training.styles import style_name
 
 PATH_KEYS = (
-    *("data.dir", "data.val_dir", "data.path", "style.image", "perceptual.weights", "ckpt", "init"),
+    *("data.dir", "data.val_dir", "data.path", "style.image", "perceptual.weights", "ckpt", "init", "add_style"),
     *("hydra.run.dir", "hydra.sweep.dir"),
 )
 _NOT_TEXT = ("true", "false", "null", "inf", "nan")
-_GROUPS = ("style", "net", "perceptual", "loss", "data", "optimizer", "schedule", "trainer", "logger", "experiment")
+_GROUPS = (
+    "method",
+    "style",
+    "net",
+    "perceptual",
+    "loss",
+    "data",
+    "optimizer",
+    "schedule",
+    "trainer",
+    "logger",
+    "experiment",
+)
 
 
 def quote(value: object) -> str:
@@ -113,11 +125,12 @@ def _run_of(asked: str) -> Path:
 
 
 def _newest_run(given: Mapping[str, str]) -> Path | None:
-    """The newest run's folder: the one given as hydra.run.dir, else under runs/, of the style when one is given."""
+    """The newest run's folder: given as hydra.run.dir, else under runs/, of the name or style when one is given."""
     if "hydra.run.dir" in given:
         folder = Path(given["hydra.run.dir"])
         return folder if folder.is_dir() else None
-    named = given.get("style.name") or given.get("style")
+    named = given.get("name") or ("multi" if given.get("method") == "multi" else None)
+    named = named or given.get("style.name") or given.get("style")
     named = None if named == "custom" and "style.image" in given else named
     style = style_name(named, given.get("style.image")) if named or "style.image" in given else None
     runs = [f.parent for f in Path("runs").glob(f"{style or '*'}/*/config.yaml") if f.parent.parent.name != "sweeps"]

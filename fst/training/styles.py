@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image
 from torch import Tensor
 
 from fst import images
 from fst.download import DownloadError, DownloadProgress, check_hash, download
-from fst.errors import FstError, UsageError
+from fst.errors import FstError, UsageError, nearest
 from fst.paths import cache_folder, carried
 
 STYLES_VARIABLE = "FST_STYLES"
@@ -96,8 +97,12 @@ class Style:
         """SHA-256 of the picture's file, as it was when `pictures` read it."""
         return hashlib.sha256(self.find().read_bytes()).hexdigest()
 
-    def pictures(self, on_progress: Callable[[DownloadProgress], None] | None = None) -> list[Tensor]:
+    def pictures(
+        self, on_progress: Callable[[DownloadProgress], None] | None = None, *, stroke: float = 1.0
+    ) -> list[Tensor]:
         """The picture at each of its sizes, each (1, 3, h, w) float32 RGB in [0, 1], transparency laid on white.
+
+        `stroke` multiplies the sizes.
 
         Raises:
             FstError: it cannot be found or read, or is too small.
@@ -114,7 +119,7 @@ class Style:
             raise UsageError(f"{self.image}{part} is {whole.width}x{whole.height} px: too small to learn a style from")
         scaled = []
         for size in self.sizes:
-            factor = size / max(whole.size)
+            factor = stroke * size / max(whole.size)
             target = (max(16, round(whole.width * factor)), max(16, round(whole.height * factor)))
             resized = whole.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
             scaled.append(torch.from_numpy(images.to_float(np.asarray(resized))))
@@ -132,6 +137,33 @@ class Style:
             "crop": None if self.crop is None else list(self.crop),
             "sha256": self.file_sha256,
         }
+
+
+def named_style(which: str | dict[str, Any], *, size_px: int | Sequence[int]) -> Style:
+    """A style by its name in conf/style/, by its picture's path or address, or by the keys of a Style.
+
+    Args:
+        which: among keys, `style` takes the others from conf/style/: {style: wave, size_px: 768}.
+        size_px: where the keys name no other.
+
+    Raises:
+        UsageError: no such style, or a key that a style does not have.
+    """
+    own = dict(which) if isinstance(which, dict) else {}
+    name = own.pop("style", None) if own else str(which)
+    folder = carried("conf") / "style"
+    keys: dict[str, Any] = {}
+    if name is not None and (file := folder / f"{name}.yaml").is_file():
+        keys = yaml.safe_load(file.read_text(encoding="utf-8"))
+    elif name is not None and (Path(str(name)).suffix or Path(str(name)).expanduser().is_file()):
+        keys = {"image": name}
+    elif name is not None:
+        known = {file.stem for file in folder.glob("*.yaml")} - {"custom"}
+        raise UsageError(f"no style is called {name!r}: {nearest(str(name), known)}, or name a picture's file")
+    try:
+        return Style(**keys | {"size_px": size_px} | own)
+    except TypeError as error:
+        raise UsageError(f"styles: {error}") from error
 
 
 def style_name(name: str | None, image: str | None) -> str:

@@ -1,7 +1,7 @@
 """What is learnt: the LightningModules. They bring network, perceptual network and losses together."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -10,21 +10,41 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fst import nets
 from fst.errors import UsageError
-from fst.perceptual.losses import PerceptualLoss, StyleTarget, Terms, style_target
+from fst.perceptual.losses import (
+    PerceptualLoss,
+    StyleTarget,
+    Terms,
+    mix_targets,
+    stack_targets,
+    style_target,
+    weaker_target,
+)
+
+STROKES = (0.5, 0.5**0.5, 1.0, 2**0.5, 2.0)  # at which a style is seen where strokes are adjustable
+Inputs = Mapping[str, Tensor]
 
 
-class PerStyleTask(pl.LightningModule):
-    """One network learns one style (Johnson et al. 2016, section 3).
+class Look(NamedTuple):
+    """What validation photos are painted as: the network's inputs, (1,) or (1, K), and whether the losses count."""
+
+    inputs: Inputs
+    scored: bool = True
+
+
+class StyleTask(pl.LightningModule):
+    """A network learns to repaint photos. Sub-classes say what is asked of it, and score what it gives.
 
     Args:
-        net: (B, 3, H, W) RGB in [0, 1] -> the same.
+        net: (B, 3, H, W) RGB in [0, 1], and its further inputs by keyword -> the same; see fst.nets.inputs_of.
         extractor: frozen; called as extractor(pictures, taps) it gives the features by tap.
         loss: which layers and weights.
-        style_pictures: the style at one or several sizes, each (1, 3, h, w) RGB in [0, 1].
         optimizer: makes the optimizer from the parameters.
         schedule: makes the learning-rate schedule from the optimizer and `max_steps`.
     """
+
+    method: ClassVar[str]
 
     def __init__(
         self,
@@ -32,7 +52,6 @@ class PerStyleTask(pl.LightningModule):
         net: nn.Module,
         extractor: nn.Module,
         loss: PerceptualLoss,
-        style_pictures: Sequence[Tensor],
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: Callable[..., LRScheduler],
     ) -> None:
@@ -40,48 +59,42 @@ class PerStyleTask(pl.LightningModule):
         self.net = net.to(memory_format=torch.channels_last)
         self.extractor = extractor.to(memory_format=torch.channels_last)
         self.loss = loss
-        self.style_pictures = list(style_pictures)
         self.make_optimizer, self.make_schedule = optimizer, schedule
-        self.target: StyleTarget | None = None
         self.terms: Terms | None = None  # of the last step, averaged over this process's batch, on the device
         self.strict_loading = False  # the extractor's weights are not in the checkpoint
 
-    def forward(self, photos: Tensor) -> Tensor:
+    def forward(self, photos: Tensor, **inputs: Tensor) -> Tensor:
         """Repaint (B, 3, H, W) photos."""
-        restyled: Tensor = self.net(photos)
+        restyled: Tensor = self.net(photos, **inputs)
         return restyled
 
-    def on_fit_start(self) -> None:
-        """Compute the style's target once, in float32 whatever the precision of the run."""
-        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            pictures = [picture.to(self.device) for picture in self.style_pictures]
-            layers = self.loss.style_layers
-            self.target = style_target(pictures, [self.extractor(p, layers) for p in pictures], layers)
+    def draw(self, count: int) -> Inputs:
+        """What is asked of the network for so many photos in training; random, on the device."""
+        return {}
 
-    def score(self, photos: Tensor) -> tuple[Terms, Tensor]:
-        """The loss terms photo by photo, each (B,), and the repainted photos."""
-        assert self.target is not None, "on_fit_start has not run"
-        with torch.no_grad():  # first, while there is nothing yet that backward needs: it keeps the peak of memory low
-            photo_features = self.extractor(photos, tuple(self.loss.content_layers))
-        restyled: Tensor = self.net(photos)
-        features = self.extractor(restyled, (*self.loss.style_layers, *self.loss.content_layers))
-        return self.loss(restyled, features, photo_features, self.target), restyled
+    def looks(self) -> list[Look]:
+        """How validation photos are painted."""
+        return [Look({})]
+
+    def score(self, photos: Tensor, inputs: Inputs) -> tuple[Terms, Tensor]:
+        """The loss terms photo by photo, each (B,), and the photos as they are repainted with `inputs`."""
+        raise NotImplementedError
 
     def training_step(self, photos: Tensor, batch_index: int) -> Tensor:
         """One batch of (B, 3, H, W) float32 photos in [0, 1]."""
         photos = photos.contiguous(memory_format=torch.channels_last)
-        terms = self.score(photos)[0].mean()
+        terms = self.score(photos, self.draw(len(photos)))[0].mean()
         self.terms = Terms(*(term.detach() for term in terms))
         return terms.total
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Optimizer over the network's parameters; the schedule advances with every step.
+        """Optimizer over what of the network is not frozen; the schedule advances with every step.
 
         Raises:
             UsageError: a setting that one of them refuses.
         """
         try:
-            optimizer = self.make_optimizer(self.net.parameters())
+            optimizer = self.make_optimizer(weight for weight in self.net.parameters() if weight.requires_grad)
             schedule = self.make_schedule(optimizer, max_steps=self.trainer.max_steps)
         except (TypeError, ValueError) as error:
             raise UsageError(f"optimizer or schedule: {error}") from error
@@ -91,3 +104,100 @@ class PerStyleTask(pl.LightningModule):
         """Everything but the frozen extractor, which comes from its own file."""
         state = super().state_dict(*args, **kwargs)
         return {name: value for name, value in state.items() if not name.startswith("extractor.")}
+
+
+class PerStyleTask(StyleTask):
+    """One network learns one style (Johnson et al. 2016, section 3).
+
+    Where it has the inputs, half of the photos are painted at full strength and half with strokes as they are, and the
+    rest at any strength and stroke: see `weaker_target`, and STROKES for the sizes at which the style is seen.
+
+    Args:
+        style_pictures: for each style that is learnt, and each stroke of STROKES (without that input, of 1 alone), its
+            picture at one or several sizes, each (1, 3, h, w) RGB in [0, 1].
+        further: see StyleTask.
+    """
+
+    method = "perstyle"
+
+    def __init__(self, *, style_pictures: Sequence[Sequence[Sequence[Tensor]]], **further: Any) -> None:
+        super().__init__(**further)
+        self.style_pictures = style_pictures
+        self.adjustable = "stroke" in nets.inputs_of(self.net)
+        self.targets: StyleTarget | None = None  # of every style at every stroke, in this order
+
+    def on_fit_start(self) -> None:
+        """Compute the styles' targets once, in float32 whatever the precision of the run."""
+        layers, found = self.loss.style_layers, []
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            for sizes in (sizes for strokes in self.style_pictures for sizes in strokes):
+                pictures = [picture.to(self.device) for picture in sizes]
+                found.append(style_target(pictures, [self.extractor(p, layers) for p in pictures], layers))
+        self.targets = stack_targets(found)
+
+    def draw(self, count: int) -> Inputs:
+        if not self.adjustable:
+            return {}
+        strength = (2 * torch.rand(count)).clamp(max=1)
+        stroke = torch.where(torch.rand(count) < 0.5, 1.0, 4 ** (torch.rand(count) - 0.5))
+        return {"strength": strength.to(self.device), "stroke": stroke.to(self.device)}
+
+    def looks(self) -> list[Look]:
+        """In full; then, where they can be had, at half strength, with small and with large strokes."""
+        return [Look({}), *self._adjusted({})]
+
+    def _adjusted(self, inputs: Inputs) -> list[Look]:
+        wishes = (("strength", 0.5), ("stroke", 0.5), ("stroke", 2.0)) if self.adjustable else ()
+        return [Look({**inputs, name: torch.tensor([value], device=self.device)}, False) for name, value in wishes]
+
+    def score(self, photos: Tensor, inputs: Inputs) -> tuple[Terms, Tensor]:
+        assert self.targets is not None, "on_fit_start has not run"
+        strength = inputs.get("strength")
+        taps = [*self.loss.content_layers, *(self.loss.style_layers if strength is not None else ())]
+        with torch.no_grad():  # first, while there is nothing yet that backward needs: it keeps the peak of memory low
+            photo_features = self.extractor(photos, taps)
+            target = self.targets
+            if len(target.roughness) > 1:
+                target = mix_targets(target, self.shares(inputs))
+            if strength is not None:
+                target = weaker_target(target, photo_features, strength)
+        restyled: Tensor = self.net(photos, **inputs)
+        features = self.extractor(restyled, (*self.loss.style_layers, *self.loss.content_layers))
+        return self.loss(restyled, features, photo_features, target), restyled
+
+    def shares(self, inputs: Inputs) -> Tensor:
+        """How much of each target (style by style, stroke by stroke) `inputs` ask for: (1 or B, targets)."""
+        one = torch.ones(1, device=self.device)
+        if not self.adjustable:
+            return one[:, None]
+        between = torch.log2(inputs.get("stroke", one))[:, None] - torch.log2(torch.tensor(STROKES, device=self.device))
+        return (1 - 2 * between.abs()).clamp(min=0)  # STROKES lie half an octave apart
+
+
+class MultiTask(PerStyleTask):
+    """One network learns several styles, a style a photo (Dumoulin et al. 2017, section 2.2).
+
+    `style_pictures` are those of the network's last styles; those before are not asked for, and stay as they are where
+    the rest of the network is frozen.
+    """
+
+    method = "multi"
+
+    def draw(self, count: int) -> Inputs:
+        learnt = len(self.style_pictures)
+        number = torch.randperm(learnt * -(-count // learnt))[:count] % learnt  # each as often as the others
+        return {**super().draw(count), "styles": self._rows(number)}
+
+    def looks(self) -> list[Look]:
+        """Every style in full; then the first as a style alone would be."""
+        rows = [{"styles": row[None]} for row in self._rows(torch.arange(len(self.style_pictures)))]
+        return [*map(Look, rows), *self._adjusted(rows[0])]
+
+    def shares(self, inputs: Inputs) -> Tensor:
+        styles = inputs["styles"][:, -len(self.style_pictures) :, None]  # (B, S, 1)
+        return (styles * super().shares(inputs)[:, None]).flatten(1)
+
+    def _rows(self, number: Tensor) -> Tensor:
+        """(N,) of the styles that are learnt -> (N, S), 1 for each of these and 0 for the others."""
+        styles = len(nets.inputs_of(self.net)["styles"])  # type: ignore[arg-type]
+        return torch.eye(styles)[number + styles - len(self.style_pictures)].to(self.device)

@@ -32,6 +32,7 @@ from fst.download import DownloadProgress
 from fst.errors import FstError, UsageError, nearest, reason
 from fst.export import model
 from fst.files import whole_file
+from fst.nets.conditional import ConditionalNet
 from fst.paths import carried
 from fst.perceptual.losses import PerceptualLoss
 from fst.training import overrides as cli
@@ -42,8 +43,8 @@ from fst.training.compiling import compile_modules
 from fst.training.data import PhotoData
 from fst.training.loggers import MetricsCSV, close, read_metrics
 from fst.training.memory import keep_freed_memory
-from fst.training.styles import Style, style_name
-from fst.training.tasks import PerStyleTask
+from fst.training.styles import Style, named_style, style_name
+from fst.training.tasks import STROKES, MultiTask, StyleTask
 from fst.version import __version__
 
 _RUN_FOLDER = "FST_RUN_FOLDER"  # tells the other processes of a run where it lies
@@ -158,22 +159,20 @@ def _train(
         raise UsageError(f"seed must be below 2**32, not {cfg.seed}")
     keep_freed_memory()
     pl.seed_everything(cfg.seed, verbose=False)
-    style = Style(**_plain(cfg.style))
-    pictures = style.pictures(on_transfer)
+    make_task = _instantiate("method", cfg.method)
+    styles = _styles(cfg, several=issubclass(make_task.func, MultiTask))
+    net, known, origin = _network(cfg, styles)
+    strokes = STROKES if "stroke" in nets.inputs_of(net) else (1.0,)
+    pictures = [[style.pictures(on_transfer, stroke=stroke) for stroke in strokes] for style in styles]
     terms = _plain(cfg.loss)
     for layers in ("style_layers", "content_layers"):
         terms[layers] = cli.layers(terms[layers], f"loss.{layers}")
     loss: PerceptualLoss = _instantiate("loss", terms)
-    net: nn.Module = _instantiate("net", cfg.net)
-    if cfg.ckpt is not None:
-        origin = _check_checkpoint(cfg.ckpt, net)
-    else:
-        origin = _start_from(net, cfg.init) if cfg.init else None
     taps = [*loss.style_layers, *loss.content_layers]
     extractor = _instantiate("perceptual", cfg.perceptual, taps=taps, on_progress=on_transfer)
     data: PhotoData = _instantiate("data", cfg.data)
     data.on_transfer = on_transfer
-    task = PerStyleTask(
+    task: StyleTask = make_task(
         net=net,
         extractor=extractor,
         loss=loss,
@@ -181,6 +180,10 @@ def _train(
         optimizer=_instantiate("optimizer", cfg.optimizer, **_without_fused(cfg)),
         schedule=_instantiate("schedule", cfg.schedule),
     )
+
+    def learnt() -> list[dict[str, Any]]:
+        return [*known, *(style.recipe() for style in styles)]
+
     settings = _plain(cfg.trainer)
     metrics, samples = MetricsCSV(folder), Samples(folder, every_n_steps=cfg.samples_every_n_steps)
     stop, skipped = StopOnSignal(), SkippedFiles(folder)
@@ -188,7 +191,7 @@ def _train(
         folder,
         metrics,
         every_n_steps=settings.pop("checkpoint_every_n_steps"),
-        recipe=lambda step: _recipe(cfg, style, task, data, origin, step, samples.scores).to_json(),
+        recipe=lambda step: _recipe(cfg, learnt(), task, data, origin, step, samples.scores).to_json(),
     )
     settings["precision"] = precision.choose(settings["precision"], settings["accelerator"])
     ours = {
@@ -234,17 +237,108 @@ def _train(
     if stop.stopped:
         raise Stopped(f"stopped at step {trainer.global_step}; {_go_on(folder)}")
     scores = samples.scores or _last_scores(metrics.path)
-    recipe = _recipe(cfg, style, task, data, origin, trainer.global_step, scores)
-    onnx = folder / f"{style.label}.onnx"
+    recipe = _recipe(cfg, learnt(), task, data, origin, trainer.global_step, scores)
+    onnx = folder / f"{recipe.name}.onnx"
     model.write(onnx, net, recipe)
     model.write(onnx.with_suffix(".safetensors"), net, recipe)
-    say(f"done: {folder}\nuse it: fst stylize PHOTO.jpg --style {shlex.quote(str(onnx))} -o out/")
+    which = f"{onnx}:{styles[-1].label}" if "styles" in recipe.inputs else str(onnx)
+    say(f"done: {folder}\nuse it: fst stylize PHOTO.jpg --style {shlex.quote(which)} -o out/")
+
+
+def _styles(cfg: DictConfig, *, several: bool) -> list[Style]:
+    """What is to be learnt: `style`, or each of `styles`, or what is added to a model.
+
+    Raises:
+        UsageError: none of them, or keys that do not go together.
+    """
+    given = [key for key in ("styles", "add_style", "freeze") if cfg[key]]
+    if not several:
+        if given:
+            raise UsageError(f"{given[0]} is for method=multi: add that")
+        return [Style(**_plain(cfg.style))]
+    if cfg.style.image is not None:
+        raise UsageError("method=multi learns styles=[wave,mine.jpg], and has no use for style or style.image")
+    if cfg.add_style:
+        if given != ["add_style", "freeze"] or not cfg.init:
+            raise UsageError(
+                "add_style goes with init=MODEL, to which it is added, and with freeze=true, which keeps its other "
+                "styles as they are, and not with styles"
+            )
+        names = [cfg.add_style]
+    else:
+        names = _plain(cfg.styles)
+        if "freeze" in given:
+            raise UsageError("freeze=true goes with add_style=STYLE init=MODEL")
+        if not isinstance(names, list) or len(names) < 2:
+            raise UsageError("method=multi learns two styles or more: styles=[wave,mine.jpg]")
+    found = [named_style(name, size_px=_plain(cfg.style.size_px)) for name in names]
+    labels = [style.label for style in found]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise UsageError(f"two styles are called {twice[0]!r}: leave one out, or name it: {{image: FILE, name: NAME}}")
+    return found
+
+
+def _network(cfg: DictConfig, styles: Sequence[Style]) -> tuple[nn.Module, list[dict[str, Any]], dict[str, Any] | None]:
+    """The network to train, what it knows of styles that are not trained, and what it begins with.
+
+    Raises:
+        UsageError: `ckpt` or `init` is of another network than asked for, or one that no style can be added to.
+    """
+    net: nn.Module
+    known: list[dict[str, Any]] = []
+    origin: dict[str, Any] | None
+    if cfg.add_style:
+        net, known, origin = _with_room_for(styles[0], cfg)
+    else:
+        net = _instantiate("net", cfg.net)
+        start = bundle.read_weights(bundle.locate(cfg.init)) if cfg.init and cfg.ckpt is None else None
+        origin = None if start is None else _origin(start[1])
+        conditional = len(styles) > 1 or cfg.adjustable
+        if start is not None and conditional and start[1].net == nets.recipe_of(net):  # as every style begins
+            model.load(net, start[0], cfg.init)
+            start = None
+        if conditional:
+            net = ConditionalNet(net=net, styles=len(styles), adjustable=cfg.adjustable)
+        if start is not None:
+            _start_from(net, *start, cfg.init)
+    if cfg.ckpt is not None:
+        origin = _check_checkpoint(cfg.ckpt, net)
+    return net, known, origin
+
+
+def _with_room_for(style: Style, cfg: DictConfig) -> tuple[ConditionalNet, list[dict[str, Any]], dict[str, Any]]:
+    """The network of `init`, frozen but for one more style, its styles, and what it is; or that of the checkpoint."""
+    net, recipe = model.read(bundle.locate(cfg.init) if cfg.ckpt is None else Path(cfg.ckpt))
+    if not isinstance(net, ConditionalNet):
+        raise UsageError(
+            f"init={cfg.init} takes no further style: it was learnt neither with method=multi nor with adjustable=true"
+        )
+    if cfg.adjustable and not net.adjustable:
+        raise UsageError(f"init={cfg.init} is not adjustable, and no style of it can be: leave adjustable out")
+    net.requires_grad_(False)
+    if cfg.ckpt is not None:
+        net.styles[-1].requires_grad_()
+        return net, recipe.styles[:-1], recipe.extra["init"]
+    if style.label in recipe.style_names:
+        raise UsageError(f"init={cfg.init} has a style called {style.label!r}: add_style another")
+    net.add_style()
+    return net, recipe.styles, _origin(recipe)
+
+
+def _origin(recipe: bundle.Recipe) -> dict[str, Any]:
+    return {"name": recipe.name, "steps": recipe.steps, "created": recipe.created}
+
+
+def _license(styles: Sequence[dict[str, Any]]) -> str | None:
+    """Of a model of these styles: every licence once; None where one is not known."""
+    licenses = dict.fromkeys(style.get("license") for style in styles)
+    return None if None in licenses else ", ".join(map(str, licenses))
 
 
 def _recipe(
     cfg: DictConfig,
-    style: Style,
-    task: PerStyleTask,
+    styles: list[dict[str, Any]],
+    task: StyleTask,
     data: PhotoData,
     origin: dict[str, Any] | None,
     steps: int,
@@ -252,10 +346,11 @@ def _recipe(
 ) -> bundle.Recipe:
     loss = task.loss
     return bundle.Recipe(
-        name=style.label,
-        method="perstyle",
+        name=style_name(cfg.name, None),
+        method=task.method,
         net=nets.recipe_of(task.net),
-        styles=[style.recipe()],
+        styles=styles,
+        inputs=nets.inputs_of(task.net),
         losses={
             "style_layers": loss.style_layers,
             "content_layers": loss.content_layers,
@@ -272,22 +367,27 @@ def _recipe(
         steps=steps,
         seed=cfg.seed,
         metrics=dict(scores),
-        license=style.license,
+        license=_license(styles),
         fst_version=__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         extra={} if origin is None else {"init": origin},
     )
 
 
-def _start_from(net: nn.Module, source: str) -> dict[str, Any]:
+def _start_from(net: nn.Module, tensors: "bundle.Tensors", recipe: bundle.Recipe, source: str) -> None:
     """Copy the weights of a model file into the network, which must be of the same make."""
-    tensors, recipe = bundle.read_weights(bundle.locate(source))
     own = nets.recipe_of(net)
     if recipe.net != own:
-        theirs = " ".join(f"net.{key}={value}" for key, value in recipe.net.items() if own.get(key) != value)
-        raise UsageError(f"init={source} is another network than net asks for: set {theirs.replace('net.name', 'net')}")
+        inner, own_inner = recipe.net.get("net", recipe.net), own.get("net", own)
+        theirs = " ".join(f"net.{key}={value}" for key, value in inner.items() if own_inner.get(key) != value)
+        adjustable = recipe.net.get("adjustable", False)
+        if adjustable != own.get("adjustable", False):
+            theirs += f" adjustable={str(adjustable).lower()}"
+        if (count := recipe.net.get("styles", 1)) != own.get("styles", 1):
+            theirs += f" styles=[{','.join(recipe.style_names) or count}]"
+        theirs = theirs.replace("net.name", "net").strip()
+        raise UsageError(f"init={source} is another network than net asks for: set {theirs}")
     model.load(net, tensors, source)
-    return {"name": recipe.name, "steps": recipe.steps, "created": recipe.created}
 
 
 def _without_fused(cfg: DictConfig) -> dict[str, bool]:

@@ -1,5 +1,7 @@
 """fst.export.int8: a quantised graph is written where it is faster and near enough, and nowhere else."""
 
+import contextlib
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -35,7 +37,7 @@ def test_too_few_photos(tmp_path, photo):
 
 
 def test_the_graph_is_quantised_and_its_difference_is_what_it_says(graph, calibration):
-    made = int8._measure(graph, int8._quantised(graph, calibration[::2]), calibration[1::2])
+    made = int8._measure(graph, int8._quantised(graph, calibration[::2], {}), calibration[1::2], {})
     convolutions = [node for node in onnx.load_from_string(made.graph).graph.node if node.op_type == "Conv"]
     fed = {out: node.op_type for node in onnx.load_from_string(made.graph).graph.node for out in node.output}
     assert convolutions
@@ -58,7 +60,7 @@ def test_the_graph_is_quantised_and_its_difference_is_what_it_says(graph, calibr
 def test_it_is_kept_only_where_faster_and_near(graph, calibration, monkeypatch, milliseconds, difference, kept):
     """The rule, on a real quantised graph, at measurements that no machine can be trusted to repeat."""
     monkeypatch.setattr(
-        int8, "_measure", lambda graph, made, photos: int8.Quantised(made, difference / 255, milliseconds, 1.0)
+        int8, "_measure", lambda graph, made, photos, further: int8.Quantised(made, difference / 255, milliseconds, 1.0)
     )
     if kept:
         session = onnxruntime.InferenceSession(int8.quantise(graph, calibration).graph)
@@ -66,6 +68,34 @@ def test_it_is_kept_only_where_faster_and_near(graph, calibration, monkeypatch, 
         return
     with pytest.raises(FstError, match=rf"takes {milliseconds} ms where float32 takes 1.0 ms.* by {difference}0/255"):
         int8.quantise(graph, calibration)
+
+
+def test_further_inputs_are_given_their_neutral_values(calibration, monkeypatch):
+    """strength * (a convolution by 1) is the photo at strength 1, and black where a 0 is given."""
+    axes = ["batch", 3, "height", "width"]
+    shapes = {"image": axes, "strength": ["batch"], "stylized": axes}
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, s) for name, s in shapes.items()]
+    weight = np.eye(3, dtype=np.float32)[..., None, None]
+    nodes = [
+        onnx.helper.make_node("Conv", ["image", "w"], ["same"]),
+        onnx.helper.make_node("Reshape", ["strength", "column"], ["s"]),
+        onnx.helper.make_node("Mul", ["same", "s"], ["stylized"]),
+    ]
+    constants = [
+        onnx.numpy_helper.from_array(weight, "w"),
+        onnx.numpy_helper.from_array(np.array([-1, 1, 1, 1], np.int64), "column"),
+    ]
+    made = onnx.helper.make_graph(nodes, "scaled", values[:2], values[2:], constants)
+    model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    measured = []
+    measure = int8._measure
+    monkeypatch.setattr(int8, "_measure", lambda *given: measured.append(measure(*given)) or measured[0])
+    with contextlib.suppress(FstError):  # this graph is seldom faster in int8
+        int8.quantise(model.SerializeToString(), calibration, {"strength": 1.0})
+    assert 0 < measured[0].mean_difference < 1 / 255
+    session = onnxruntime.InferenceSession(measured[0].graph)
+    (got,) = session.run(None, {"image": calibration[1], "strength": np.ones(1, np.float32)})
+    assert np.abs(got - calibration[1]).max() < 2 / 255  # a range of values that was seen, and not one of black
 
 
 def test_a_graph_whose_pictures_change_is_refused(calibration):

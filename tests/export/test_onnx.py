@@ -1,7 +1,7 @@
 """fst.export.onnx: the graph gives torch's picture at any size, and one that does not is refused."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -115,6 +115,61 @@ def test_a_graph_that_cannot_run_is_refused(
     with pytest.raises(FstError, match="onnxruntime cannot run the exported graph at 16x20"):
         check_parity(net, model.SerializeToString(), [(16, 20)])
     assert capfd.readouterr().err == ""
+
+
+class Painted(torch.nn.Module):
+    """A convolution, and a colour by two inputs."""
+
+    inputs: ClassVar = {"strength": 1.0, "styles": [0.0, 1.0, 0.0]}
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv2d(3, 3, 3, padding=1)
+        self.palette = torch.nn.Parameter(torch.rand(3, 3))
+
+    def forward(
+        self, image: torch.Tensor, strength: torch.Tensor | None = None, styles: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        strength = torch.ones(1) if strength is None else strength
+        styles = torch.eye(3)[1:2] if styles is None else styles
+        colour = (styles @ self.palette)[..., None, None]
+        return (image + strength.view(-1, 1, 1, 1) * (self.conv(image) + colour)).sigmoid()
+
+
+def test_further_inputs_become_inputs_of_the_graph() -> None:
+    net = Painted()
+    model = onnx.load_from_string(to_onnx(net).graph)
+    shapes = [
+        (value.name, [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim])
+        for value in model.graph.input
+    ]
+    image = ("image", ["batch", 3, "height", "width"])
+    assert shapes == [image, ("strength", ["batch"]), ("styles", ["batch", 3])]
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = {"image": torch.rand(2, 3, 21, 34), "strength": torch.tensor([0.2, 0.9])}
+    given["styles"] = torch.tensor([[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+    (got,) = session.run(None, {name: each.numpy() for name, each in given.items()})
+    with torch.no_grad():
+        wanted = (
+            given["image"]
+            + given["strength"].view(2, 1, 1, 1)
+            * (net.conv(given["image"]) + torch.einsum("bs,sc->bc", given["styles"], net.palette)[:, :, None, None])
+        ).sigmoid()
+    np.testing.assert_allclose(got, wanted.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["strength", "styles"])
+def test_a_graph_that_errs_only_beside_the_neutral_values_is_refused(name: str) -> None:
+    class Wrong(Painted):
+        def forward(self, image: torch.Tensor, **further: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            neutral = torch.tensor([self.inputs[name]])
+            return super().forward(image, **further | {name: neutral.expand_as(further[name])})
+
+    graph = to_onnx(Painted()).graph
+    assert check_parity(Painted().eval(), graph) < 1e-5
+    with pytest.raises(FstError, match=r"differs from torch by"):
+        check_parity(Wrong().eval(), graph)
 
 
 def test_half_the_bytes_hold_the_same_names_and_nearly_the_same_pictures() -> None:

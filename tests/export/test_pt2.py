@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from typing import ClassVar
 
 import pytest
 import torch
@@ -58,6 +59,29 @@ def test_other_files_are_refused(written, tmp_path):
             pt2.read(tmp_path / f"{name}.pt2")
     with pytest.raises(FstError, match="no such file"):
         pt2.read(tmp_path / "none.pt2")
+
+
+class Brightened(torch.nn.Module):
+    """An input by keyword."""
+
+    inputs: ClassVar = {"strength": 1.0}
+
+    def forward(self, image, strength=None):
+        return (image * (1.0 if strength is None else strength.view(-1, 1, 1, 1))).clamp(0, 1)
+
+
+@pytest.mark.parametrize("aot", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_further_inputs_go_by_keyword(tmp_path, aot):
+    if aot and shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    recipe = bundle.Recipe(name="bright", inputs=Brightened.inputs)
+    assert pt2.write(tmp_path / "x.pt2", Brightened(), recipe, aot=aot) < 1e-6
+    again, its_recipe = pt2.read(tmp_path / "x.pt2")
+    assert its_recipe.inputs == {"strength": 1.0}
+    image, strength = torch.rand(3, 3, 20, 33), torch.tensor([0.0, 0.5, 1.0])
+    got = again(image, strength=strength)
+    for picture, photo, factor in zip(got, image, (0, 0.5, 1), strict=True):
+        torch.testing.assert_close(picture, photo * factor)
 
 
 @pytest.mark.slow

@@ -15,6 +15,8 @@ from fst.errors import FstError, UsageError
 from fst.inference import memory, stylizer
 from fst.inference.stylizer import Stylizer
 
+PALETTE = ((0.9, 0.1, 0.2), (0.1, 0.6, 0.4))  # of painting_model
+
 
 def photo(height=40, width=56, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -61,6 +63,65 @@ def test_keep_colors_keeps_chroma(inverting_model):
     assert out[0] - out[2] == 200 - 60
     assert out[1] - out[2] == 100 - 60
     assert abs(int(out @ [299, 587, 114] / 1000) - (255 - 125)) <= 2
+
+
+def painted(pixels, *, strength=1.0, stroke=1.0, styles=(1.0, 0.0)):
+    """What `painting_model` makes of (H, W, 3) uint8, in float64."""
+    colour = np.asarray(styles) @ np.array(PALETTE)
+    return 255 * (strength * stroke / 2 * colour) + (1 - strength) * pixels
+
+
+@pytest.mark.parametrize(
+    ("wishes", "meant"),
+    [
+        ({}, {}),
+        ({"strength": 0.0}, {"strength": 0.0}),
+        ({"strength": 0.25, "stroke": 1.5}, {"strength": 0.25, "stroke": 1.5}),
+        ({"styles": "green"}, {"styles": (0, 1)}),
+        ({"styles": {"green": 0.3, "red": 0.7}, "strength": 0.5}, {"styles": (0.7, 0.3), "strength": 0.5}),
+        ({"styles": [0.1, 0.9], "stroke": None}, {"styles": (0.1, 0.9)}),
+    ],
+)
+def test_wishes_reach_the_graph(painting_model, wishes, meant):
+    pixels = photo(5, 30)  # padded on the way
+    wanted = painted(pixels, **meant)
+    made = Stylizer(painting_model)
+    assert np.abs(made.repaint(pixels, **wishes) - wanted).max() <= 0.501
+    assert np.abs(made(pixels / 255.0, **wishes) * 255 - wanted).max() < 1e-3
+    assert np.abs(np.asarray(made(Image.fromarray(pixels), **wishes)) - wanted).max() <= 0.501
+
+
+def test_wishes_hold_for_every_picture_of_a_batch(painting_model):
+    pixels = np.stack([photo(seed=seed) for seed in range(3)])
+    batch = (pixels / 255).astype(np.float32).transpose(0, 3, 1, 2)
+    got = Stylizer(painting_model)._run(batch, frugal=False, strength=0.25, styles="green")
+    wanted = painted(pixels, strength=0.25, styles=(0, 1)).transpose(0, 3, 1, 2) / 255
+    assert np.abs(got - wanted).max() < 1e-5
+
+
+def test_a_style_of_several_by_its_name(painting_model):
+    green = Stylizer(f"{painting_model}:green")
+    assert green.inputs()["styles"] == [0, 1]
+    assert green.inputs(styles="red")["styles"] == [1, 0]
+    with pytest.raises(UsageError, match="painting has no style 'gren': did you mean green or red"):
+        Stylizer(f"{painting_model}:gren")
+
+
+def test_what_a_model_cannot_do_is_said(painting_model, inverting_model):
+    for wishes in ({"strength": 1.0}, {"stroke": 1.0}, {"styles": "red"}):
+        with pytest.raises(UsageError, match=r"invert (was not trained with|has one style)"):
+            Stylizer(inverting_model)(photo(), **wishes)
+    with pytest.raises(UsageError, match="has one style"):
+        Stylizer(f"{inverting_model}:wave")
+    with pytest.raises(UsageError, match=r"stroke .* goes from 0.5 to 2, not 3"):
+        Stylizer(painting_model)(photo(), stroke=3)
+
+
+def test_a_recipe_that_does_not_fit_its_graph_is_refused(painting_model, tmp_path):
+    recipe = bundle.Recipe(name="x", inputs={"strength": 1.0})
+    bundle.write_onnx(tmp_path / "x.onnx", painting_model.read_bytes(), recipe)
+    with pytest.raises(bundle.BundleError, match="its graph takes image, strength, stroke, styles, its recipe says"):
+        Stylizer(tmp_path / "x.onnx")(photo())
 
 
 def test_max_side(inverting_model):

@@ -15,10 +15,12 @@ from fst.perceptual.losses import (
     mix_targets,
     moments_loss,
     roughness,
+    stack_targets,
     style_loss,
     style_target,
     total_variation_loss,
     wasserstein_loss,
+    weaker_target,
 )
 
 SHAPES = {"shallow": (4, 9, 11), "deep": (6, 5, 5)}
@@ -165,7 +167,7 @@ def test_the_style_term_is_made_of_the_distances_asked_for() -> None:
 def test_mixed_targets_are_those_of_pictures_side_by_side() -> None:
     """Of one a quarter, of the other three: as one map of which they cover so much."""
     one, other = maps(1, 1), maps(2, 1)
-    mixed = mix_targets([target_of(one), target_of(other)], [1, 3])
+    mixed = mix_targets(stack_targets([target_of(one), target_of(other)]), torch.tensor([[0.25, 0.75]]))
     together = {name: torch.cat([one[name], other[name], other[name], other[name]], 3) for name in SHAPES}
     expected = target_of(together)
     for name in SHAPES:
@@ -316,3 +318,34 @@ def test_weights_that_cannot_be(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError) as caught:
         make(**changes)
     assert says in str(caught.value)
+
+
+def test_targets_are_mixed_by_their_shares() -> None:
+    """Also where everything else is bfloat16."""
+    found = [grams(maps(seed, 1)) for seed in range(3)]
+    stacked = tensors({name: np.concatenate([each[name] for each in found]) for name in SHAPES})
+    means = {name: torch.arange(3.0)[:, None].expand(3, SHAPES[name][0]) for name in SHAPES}
+    targets = StyleTarget(stacked, torch.tensor([0.1, 0.2, 0.7]), means)
+    shares = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.0, 1.0]])
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = mix_targets(targets, shares)
+    for name in SHAPES:
+        wanted = np.stack([0.25 * found[0][name][0] + 0.75 * found[1][name][0], found[2][name][0]])
+        np.testing.assert_allclose(mixed.grams[name].numpy(), wanted, rtol=1e-5)
+        np.testing.assert_allclose(mixed.means[name].numpy(), [[0.75] * SHAPES[name][0], [2.0] * SHAPES[name][0]])
+    np.testing.assert_allclose(mixed.roughness.numpy(), [0.25 * 0.1 + 0.75 * 0.2, 0.7], rtol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_weaker_target_lies_between_the_photos_and_the_styles(rows: int) -> None:
+    photos, style = maps(0), grams(maps(1, rows))
+    styles_means = {name: torch.full((rows, SHAPES[name][0]), 5.0) for name in SHAPES}
+    target = StyleTarget(tensors(style), torch.ones(rows), styles_means)
+    weaker = weaker_target(target, photos, torch.tensor([0.0, 0.3]))
+    for name, own in grams(photos).items():
+        np.testing.assert_allclose(weaker.grams[name][0].numpy(), own[0], rtol=1e-5, atol=1e-7)
+        wanted = 0.7 * own[1] + 0.3 * style[name][rows - 1]
+        np.testing.assert_allclose(weaker.grams[name][1].numpy(), wanted, rtol=1e-5, atol=1e-7)
+        own_means = photos[name].mean((2, 3)).numpy()
+        np.testing.assert_allclose(weaker.means[name].numpy(), [own_means[0], 0.7 * own_means[1] + 1.5], rtol=1e-5)
+    assert style_loss(photos, weaker.grams, {"deep": 1.0})[0] < 1e-10

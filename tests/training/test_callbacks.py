@@ -24,6 +24,7 @@ def test_contact_sheet_has_photos_above_and_restyled_below() -> None:
     assert sheet.dtype == np.uint8
     assert sheet[::2, ::3].tolist() == [[[0] * 3, [51] * 3], [[102] * 3, [153] * 3]]
     assert sheet.shape == (4, 6, 3)
+    assert contact_sheet(photos, photos, photos)[4:].tolist() == sheet[:2].tolist()
 
 
 def test_logged_are_the_first_step_every_nth_and_the_last(losses: Losses, fst_train: Run, tiny: list[str]) -> None:

@@ -22,6 +22,7 @@ from fst.perceptual.vgg import TAPS
 from fst.training import overrides as cli
 from fst.training.data import PhotoData
 from fst.training.styles import Style, style_name
+from fst.training.tasks import StyleTask
 
 CONF = carried("conf")
 FILES = sorted(path.relative_to(CONF).with_suffix("") for path in CONF.rglob("*.yaml"))
@@ -55,8 +56,8 @@ def plain(node: Any) -> dict[str, Any]:
 def test_every_file_belongs_to_a_group_that_is_tested_here() -> None:
     groups = {str(path.parent) for path in FILES} - {"."}
     assert groups == {
-        "data", "experiment", "hydra/help", "logger", "loss", "net", "optimizer", "perceptual", "schedule", "style",
-        "trainer",
+        "data", "experiment", "hydra/help", "logger", "loss", "method", "net", "optimizer", "perceptual", "schedule",
+        "style", "trainer",
     }  # fmt: skip
     assert [str(path) for path in FILES if str(path.parent) == "."] == ["train"]
 
@@ -112,6 +113,27 @@ def test_nets(config: Compose, name: str) -> None:
 
 def test_the_yaml_of_johnson_says_what_the_class_does(config: Compose) -> None:
     assert nets.recipe_of(instantiate(config("net=johnson").net)) == nets.recipe_of(JohnsonNet())
+
+
+@pytest.mark.parametrize("name", options("method"))
+def test_methods(config: Compose, name: str) -> None:
+    make = instantiate(config(f"method={name}").method)
+    assert issubclass(make.func, StyleTask)
+    assert make.func.method == name
+
+
+def test_names_of_models_and_folders(config: Compose) -> None:
+    for words, name in (
+        (["style=wave"], "wave"),
+        (["style.image=a b/my wave.jpg"], "my_wave"),
+        (["style=wave", "style.name=seas"], "seas"),
+        (["style=wave", "name=my seas"], "my seas"),
+        (["method=multi", "styles=[wave,udnie]"], "multi"),
+        (["method=multi", "styles=[wave,udnie]", "name=four"], "four"),
+    ):
+        cfg = config(*words)
+        assert cfg.name == name
+        assert style_name(cfg.name, None) == name.replace(" ", "_")
 
 
 @pytest.mark.parametrize("name", options("loss"))

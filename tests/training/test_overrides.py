@@ -196,6 +196,13 @@ class TestResume:
         assert f"ckpt={own}/last.ckpt" in resumed("ckpt=last", "style.name='my wave=2'")[0]
         assert f"ckpt={mine}/last.ckpt" in resumed("ckpt=last", "style=custom", "style.image=mine.jpg")[0]
 
+    def test_last_of_a_name_and_of_several_styles(self) -> None:
+        several = make_run(Path("runs/multi/1"), overrides=["method=multi", "styles=[wave,udnie]"])
+        named = make_run(Path("runs/seas/1"), overrides=["style=wave", "name=seas"])
+        make_run(Path("runs/wave/1"), overrides=["style=wave"])
+        assert f"ckpt={several}/last.ckpt" in resumed("ckpt=last", "method=multi")[0]
+        assert f"ckpt={named}/last.ckpt" in resumed("ckpt=last", "style=wave", "name=seas")[0]
+
     def test_no_run_yet(self) -> None:
         assert resumed("style=wave", "ckpt=last") == (["style=wave"], ["no run to go on with: starting anew"])
 

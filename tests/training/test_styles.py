@@ -13,7 +13,7 @@ from PIL import Image
 from fst.download import DownloadError
 from fst.errors import FstError, UsageError
 from fst.paths import cache_folder, carried
-from fst.training.styles import Style, style_name
+from fst.training.styles import Style, named_style, style_name
 
 
 @pytest.fixture(autouse=True)
@@ -223,3 +223,36 @@ def test_pixels_are_those_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "noise.png").write_bytes(file.getvalue())
     (picture,) = Style(image=str(tmp_path / "noise.png"), size_px=50).pictures()
     np.testing.assert_allclose(picture[0].permute(1, 2, 0).numpy(), pixels / 255, atol=1e-6)
+
+
+def test_a_stroke_multiplies_the_sizes(tmp_path: Path) -> None:
+    style = Style(image=str(save(tmp_path / "a.png", size=(400, 300))), size_px=[64, 128])
+    assert [p.shape[2:] for p in style.pictures(stroke=0.5)] == [(24, 32), (48, 64)]
+    assert [p.shape[2:] for p in style.pictures(stroke=2)] == [(96, 128), (192, 256)]
+
+
+def test_a_style_by_name_picture_or_keys(tmp_path: Path) -> None:
+    path = save(tmp_path / "mine.png")
+    wave = named_style("wave", size_px=300)
+    assert (wave.label, wave.artist, wave.sizes) == ("wave", "Katsushika Hokusai", (300,))
+    mine = named_style(str(path), size_px=300)
+    assert (mine.label, mine.find()) == ("mine", path)
+    assert named_style("https://example.org/a.jpg", size_px=300).label == "a"
+    larger = named_style({"style": "wave", "size_px": 768, "name": "big_wave"}, size_px=300)
+    assert (larger.label, larger.sizes, larger.year) == ("big_wave", (768,), 1831)
+    assert named_style({"image": str(path), "license": "CC0"}, size_px=300).license == "CC0"
+
+
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [
+        ("wav", "no style is called 'wav': did you mean wave?"),
+        ({"style": "wav"}, "no style is called 'wav'"),
+        ({"style": "wave", "sise_px": 3}, "styles: .*unexpected keyword argument 'sise_px'"),
+        ({"name": "x"}, "no style picture"),
+        ({"style": "wave", "size_px": 3}, "at least 32 pixels"),
+    ],
+)
+def test_styles_that_cannot_be(which: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        named_style(which, size_px=300)

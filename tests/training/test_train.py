@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from fst import bundle
 from fst.export import model
@@ -315,3 +316,148 @@ def test_a_model_that_a_run_began_with_is_in_its_recipe(fst_train: Run, tiny: li
     Path("first/stained_glass.safetensors").unlink()  # a run that goes on does not need it any more
     assert fst_train("ckpt=second", "trainer.max_steps=6", export=True).code == 0
     assert bundle.read_recipe(Path("second/stained_glass.onnx")).extra["init"] == origin
+
+
+@pytest.fixture
+def several(tiny: list[str]) -> list[str]:
+    """A run of two styles."""
+    return [*(word for word in tiny if not word.startswith("style=")), "method=multi", "styles=[stained_glass,woodcut]"]
+
+
+def test_one_network_learns_several_styles(losses: Losses, fst_train: Run, several: list[str]) -> None:
+    ended = fst_train(*several, "hydra.run.dir=run", "optimizer.lr=0.05", export=True)
+    assert (ended.code, ended.err) == (0, "")
+    path = Path("run/multi.onnx").resolve()
+    assert ended.out.splitlines()[-1] == f"use it: fst stylize PHOTO.jpg --style {path}:woodcut -o out/"
+    recipe = bundle.read(path).recipe
+    assert (recipe.name, recipe.method, recipe.style_names) == ("multi", "multi", ["stained_glass", "woodcut"])
+    assert [style["license"] for style in recipe.styles] == ["Apache-2.0"] * 2
+    assert recipe.license == "Apache-2.0"
+    assert recipe.inputs == {"styles": [1.0, 0.0]}
+    rows = losses("run")
+    assert recipe.metrics["val/style"] == pytest.approx(rows[4]["val/style"])
+    assert Image.open("run/preview.png").size == (2 * 32, 3 * 32)  # photos, and a row for each style
+    net, _ = model.read(Path("run/last.ckpt"))
+    one, other = net.styles
+    assert not torch.equal(one, other)
+
+
+def test_several_styles_go_on_as_if_they_had_not_stopped(losses: Losses, fst_train: Run, several: list[str]) -> None:
+    """Styles, strengths and strokes that were drawn are drawn again."""
+    eight = [*several, "adjustable=true", "trainer.max_steps=8", "samples_every_n_steps=3"]
+    assert fst_train(*eight, "hydra.run.dir=unbroken").code == 0
+    assert fst_train(*eight, at={4: signal.SIGINT}).code == 1
+    (folder,) = Path("runs/multi").iterdir()
+    for words in (["method=multi"], ["name=multi"]):
+        assert fst_train("ckpt=last", *words).out.startswith(f"going on from {folder}/last.ckpt\n")
+    assert_same(losses(folder), losses("unbroken"))
+    assert Image.open("unbroken/preview.png").size == (2 * 32, 6 * 32)  # and three looks at the first style
+
+
+def test_a_style_is_added_and_the_others_stay_to_the_last_bit(
+    losses: Losses, fst_train: Run, several: list[str], tmp_path: Path
+) -> None:
+    first = [*several, "hydra.run.dir=first", "optimizer.lr=0.01"]
+    assert fst_train(*first, export=True).code == 0
+    base = [word for word in several if not word.startswith("styles=")]
+    more = [*base, "init=first/multi.onnx", "add_style=pointillism", "freeze=true", "optimizer.lr=0.01"]
+    more += ["schedule=constant"]
+    assert fst_train(*more, "hydra.run.dir=unbroken", "trainer.max_steps=6").code == 0
+    assert fst_train(*more, "hydra.run.dir=more", "trainer.max_steps=6", at={3: signal.SIGINT}).code == 1
+    Path("first/multi.onnx").unlink()  # a run that goes on does not need it any more
+    assert fst_train("ckpt=more", export=True).code == 0
+    assert_same(losses("more"), losses("unbroken"))
+    assert losses("more")[6]["train/total"] != losses("more")[1]["train/total"]
+
+    (before, old), (after, new) = model.read(Path("first/last.ckpt")), model.read(Path("more/multi.safetensors"))
+    assert new.style_names == ["stained_glass", "woodcut", "pointillism"]
+    assert new.styles[:2] == old.styles
+    assert new.extra["init"]["name"] == "multi"
+    image = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(0))
+    mixes = torch.tensor([[0.0, 1.0], [0.3, 0.7]])
+    before, after = before.eval(), after.eval()
+    with torch.no_grad():
+        wider = torch.cat([mixes, torch.zeros(2, 1)], 1)
+        assert torch.equal(before(image, styles=mixes), after(image, styles=wider))
+        assert (after(image, styles=torch.eye(3)[2:]) - after(image)).abs().mean() > 1e-3
+    frozen = {name: value for name, value in after.state_dict().items() if name != "styles.2"}
+    assert all(torch.equal(value, before.state_dict()[name]) for name, value in frozen.items())
+
+
+def test_one_style_with_strength_and_stroke(fst_train: Run, tiny: list[str]) -> None:
+    ended = fst_train(*tiny, "adjustable=true", "hydra.run.dir=run", export=True)
+    assert (ended.code, ended.error) == (0, "")
+    recipe = bundle.read_recipe(Path("run/stained_glass.onnx"))
+    assert (recipe.method, recipe.inputs) == ("perstyle", {"strength": 1.0, "stroke": 1.0})
+    assert recipe.net["net"]["name"] == "johnson"
+    again = [*tiny, "adjustable=true", "init=run/stained_glass.onnx", "optimizer.lr=0", "hydra.run.dir=again"]
+    assert fst_train(*again, export=True).code == 0
+    known = bundle.read_recipe(Path("again/stained_glass.onnx")).metrics
+    assert known["val/total"] == pytest.approx(recipe.metrics["val/total"], rel=1e-4)
+    plain = fst_train(*tiny, "init=run/stained_glass.onnx", "hydra.run.dir=plain")
+    assert plain.error == "init=run/stained_glass.onnx is another network than net asks for: set adjustable=true"
+
+
+def test_init_of_a_plain_model_is_where_every_style_begins(fst_train: Run, tiny: list[str], several: list[str]) -> None:
+    assert fst_train(*tiny, "hydra.run.dir=run", "optimizer.lr=0.05", export=True).code == 0
+    still = ["init=run/stained_glass.safetensors", "optimizer.lr=0", "adjustable=true", "hydra.run.dir=several"]
+    assert fst_train(*several, *still).code == 0
+    (plain, _), (told, _) = model.read(Path("run/last.ckpt")), model.read(Path("several/last.ckpt"))
+    image = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        wanted = plain.eval()(image)
+        for styles in torch.eye(2):
+            torch.testing.assert_close(told.eval()(image, styles=styles[None]), wanted)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["styles=[woodcut]"], "method=multi learns two styles or more"),
+        (["styles=woodcut"], "method=multi learns two styles or more"),
+        ([], "method=multi learns two styles or more"),
+        (["styles=[woodcut,wodcut]"], "no style is called 'wodcut': did you mean woodcut?"),
+        (["styles=[woodcut,woodcut]"], "two styles are called 'woodcut'"),
+        (["styles=[woodcut,none.jpg]"], "none.jpg"),
+        (["styles=[woodcut,pointillism]", "style=woodcut"], "has no use for style"),
+        (["styles=[woodcut,pointillism]", "freeze=true"], "freeze=true goes with add_style=STYLE init=MODEL"),
+        (["add_style=woodcut"], "add_style goes with init=MODEL"),
+        (["add_style=woodcut", "init=starry_night"], "and with freeze=true"),
+        (["add_style=woodcut", "freeze=true"], "add_style goes with init=MODEL"),
+        (["add_style=woodcut", "freeze=true", "init=starry_night"], "init=starry_night takes no further style"),
+        (["method=perstyle", "styles=[woodcut,pointillism]"], "styles is for method=multi: add that"),
+        (["method=perstyle", "add_style=woodcut"], "add_style is for method=multi"),
+        (["method=multy"], "no method is called 'multy': did you mean multi?"),
+        (["styles=[woodcut,pointillism]", "adjustable=1"], "adjustable=1: wanted true or false"),
+    ],
+)
+def test_styles_that_do_not_go_together(fst_train: Run, tiny: list[str], words: list[str], error: str) -> None:
+    base = [word for word in tiny if not word.startswith("style=")]
+    ended = fst_train(*base, "method=multi", *words)
+    assert (ended.code, ended.out, ended.err) == (2, "", "")
+    assert error in ended.error
+    assert "\n" not in ended.error
+    assert not Path("runs").exists()
+
+
+def test_a_style_that_is_there_already_is_not_added(fst_train: Run, several: list[str]) -> None:
+    assert fst_train(*several, "hydra.run.dir=run", export=True).code == 0
+    base = [word for word in several if not word.startswith("styles=")]
+    ended = fst_train(*base, "init=run/multi.onnx", "add_style=woodcut", "freeze=true")
+    assert (ended.code, ended.error) == (2, "init=run/multi.onnx has a style called 'woodcut': add_style another")
+    ended = fst_train(*base, "init=run/multi.onnx", "styles=[woodcut,pointillism,stained_glass]")
+    assert ended.error.endswith("is another network than net asks for: set styles=[stained_glass,woodcut]")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_several_styles(losses: Losses, fst_train: Run, several: list[str]) -> None:
+    ended = fst_train(*several, *TWO, "adjustable=true", "hydra.run.dir=two")
+    assert (ended.code, ended.err) == (0, "")
+    assert list(losses("two")) == [1, 2, 3, 4]
+
+
+def test_a_sweep_over_lists_of_styles(fst_train: Run, several: list[str]) -> None:
+    base = [word for word in several if not word.startswith("styles=")]
+    ended = fst_train("-m", *base, "styles=[woodcut,pointillism],[woodcut,stained_glass]", "hydra.sweep.dir=s")
+    assert (ended.code, ended.error) == (0, "")
+    assert {path.name for path in Path("s").iterdir() if path.is_dir()} == {"0_multi", "1_multi"}
