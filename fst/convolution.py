@@ -101,7 +101,7 @@ class _ReflectedConv(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             wide = x.to(gradient.dtype)
             padded = pad(double(wide) if ctx.doubled else wide, pixels, "reflect")
-            wanted = [ctx.needs_input_grad[0], True, ctx.biased]
+            wanted = [*ctx.needs_input_grad[:2], ctx.biased and ctx.needs_input_grad[2]]
             weight_now = weight.to(gradient.dtype)
             to_padded, to_weight, to_bias = torch.ops.aten.convolution_backward(
                 gradient, padded, weight_now, [len(weight)], stride, [0, 0], [1, 1], False, [0, 0], 1, wanted
@@ -112,7 +112,8 @@ class _ReflectedConv(torch.autograd.Function):
                 if ctx.doubled:
                     to_x = F.avg_pool2d(to_x, 2, divisor_override=1)
                 to_x = to_x.to(x.dtype)
-        return to_x, to_weight.to(weight.dtype), to_bias.to(weight.dtype) if ctx.biased else None, None, None
+        learnt = zip((to_weight, to_bias), wanted[1:], strict=True)
+        return to_x, *(to.to(weight.dtype) if want else None for to, want in learnt), None, None
 
 
 def _frozen(x: Tensor, weight: Tensor, bias: Tensor, border: Border) -> Tensor:

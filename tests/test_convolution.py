@@ -110,3 +110,13 @@ def test_formats_under_autocast() -> None:
 def test_double() -> None:
     x = values(1, 1, 2, 3)
     torch.testing.assert_close(double(x), x.repeat_interleave(2, -1).repeat_interleave(2, -2))
+
+
+def test_reflected_conv_of_weights_that_do_not_learn() -> None:
+    mine, theirs = (values(1, 3, 8, 8).requires_grad_() for _ in range(2))
+    weight, bias = values(4, 3, 3, 3), values(4)
+    reflected_conv(mine, weight, bias).square().sum().backward()
+    F.conv2d(F.pad(theirs, (1,) * 4, mode="reflect"), weight, bias).square().sum().backward()
+    torch.testing.assert_close(mine.grad, theirs.grad)
+    assert weight.grad is None
+    assert bias.grad is None
