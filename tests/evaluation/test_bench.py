@@ -197,7 +197,7 @@ def test_help_of_each(name, capsys):
         ("infer no_such_style", "no_such_style"),
         ("start --photo nowhere.jpg", "no such file"),
         ("sing", "invalid choice"),
-        ("", "train|infer|start"),
+        ("", "train|race|infer|start"),
     ],
 )
 def test_wrong_use_is_one_line(words, said, capsys):
