@@ -1,8 +1,8 @@
 """How much memory an optimisation takes. No torch, for the help."""
 
 _BASE_BYTES = 700e6  # interpreter, torch and VGG-19
-# The largest measured with layers to relu3_4, and some on top: of the picture, with what backward needs and 20 steps of L-BFGS,
-# and of a style, which is seen once in float32.
+# The largest measured with layers to relu3_4, and some on top: of the picture, with what backward needs and 20 steps of
+# L-BFGS, and of a style, which is seen once in float32.
 _BYTES_PER_PIXEL = {"bfloat16": 2700, "float32": 4000, "style": 900}
 
 
