@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fst.commands.arguments import Parser, print_json
+from fst.commands.arguments import Parser, print_json, whole
 from fst.commands.train import require_training
 from fst.errors import UsageError
 from fst.files import whole_file
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 
     def add(name: str, what: str, rounds: int) -> argparse.ArgumentParser:
         job = jobs.add_parser(name, help=what, prog=f"fst bench {name}", description=f"{what.capitalize()}.")
-        job.add_argument("--rounds", type=_positive, default=rounds, help="how often each is measured (%(default)s)")
+        job.add_argument("--rounds", type=whole(1), default=rounds, help="how often each is measured (%(default)s)")
         job.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON; - prints it")
         job.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the medians as bars")
         return job
@@ -45,26 +45,30 @@ def parser() -> argparse.ArgumentParser:
         job.add_argument("--weights", type=Path, metavar="FILE", help="VGG-19's (where fst train looks)")
         job.add_argument("--net", default="johnson", help="fst's network (%(default)s)")
         job.add_argument("--perceptual", default="vgg19", help="fst's perceptual network (%(default)s)")
-        job.add_argument("--size", type=_positive, default=256, help=f"{whose}, px (%(default)s)")
-        job.add_argument("--batch", type=_positive, default=4, help="photos per step (%(default)s)")
+        job.add_argument("--size", type=whole(1), default=256, help=f"{whose}, px (%(default)s)")
+        job.add_argument("--batch", type=whole(1), default=4, help="photos per step (%(default)s)")
         job.add_argument("--validation", type=Path, metavar="DIR", help="held-out photos for the comparison")
         job.add_argument(
             "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="more for fst train"
         )
-    race.add_argument("--steps", type=_positive, default=2000, help="of the plain recipe (%(default)s)")
-    train.add_argument("--steps", type=_positive, help="per round, a quarter of them to warm up (12; on a GPU 200)")
+    race.add_argument("--steps", type=whole(1), default=2000, help="of the plain recipe (%(default)s)")
+    train.add_argument("--steps", type=whole(1), help="per round, a quarter of them to warm up (12; on a GPU 200)")
     train.add_argument(
-        "--accuracy-steps", type=_count, default=0, metavar="N", help="compare losses after N steps, too (%(default)s)"
+        "--accuracy-steps",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="compare losses after N steps, too (%(default)s)",
     )
-    train.add_argument("--seeds", type=_positive, default=3, help="pairs of runs to compare (%(default)s)")
+    train.add_argument("--seeds", type=whole(1), default=3, help="pairs of runs to compare (%(default)s)")
     infer = add("infer", "a repainting", 2)
     infer.add_argument("models", nargs="*", default=["starry_night"], metavar="MODEL", help="styles or model files")
     infer.add_argument("--sizes", type=_sizes, default="256x256,512x512", help="HxW,HxW,... (%(default)s)")
     infer.add_argument("--backend", type=_backends, default="onnxruntime", help="onnxruntime,torch (%(default)s)")
-    infer.add_argument("--repeats", type=_positive, default=10, help="calls per size and round (%(default)s)")
+    infer.add_argument("--repeats", type=whole(1), default=10, help="calls per size and round (%(default)s)")
     for job in (train, race, infer):
         job.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
-        job.add_argument("--threads", type=_positive, metavar="N", help="processor threads (all cores)")
+        job.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all cores)")
     start = add("start", "a whole process: fst stylize and a minimal script", 7)
     start.add_argument("--style", "-s", default="starry_night", metavar="MODEL", help="(%(default)s)")
     start.add_argument("--photo", type=Path, metavar="FILE", help="a picture (one of 512x512 is drawn)")
@@ -288,20 +292,6 @@ def _plot(path: Path, result: dict[str, Any]) -> None:
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
-    return value
 
 
 def _sizes(text: str) -> list[tuple[int, int]]:

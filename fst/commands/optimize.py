@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fst.commands.arguments import Parser, print_json
+from fst.commands.arguments import Parser, above_zero, print_json, whole
 from fst.commands.progress import display
 from fst.commands.train import require_training
 from fst.errors import FstError, UsageError
@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     made.add_argument(
         "--size",
-        type=_size,
+        type=whole(16, unit=" pixels"),
         default=512,
         metavar="PX",
         help="longest side; a smaller photo keeps its own (%(default)s)",
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--mix", type=_mix, metavar="W,W", help="how much of each of several styles (equal shares)")
     made.add_argument(
         "--style-scale",
-        type=_positive,
+        type=above_zero,
         default=1.0,
         metavar="F",
         help="longest side at which a style is seen, over the picture's: larger strokes above 1 (%(default)g)",
@@ -67,18 +67,18 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--iterations",
-        type=_count,
+        type=whole(1),
         default=300,
         metavar="N",
         help="in all; two thirds of them at full size (%(default)s)",
     )
-    made.add_argument("--time-budget", type=_positive, metavar="SECONDS", help="end after about so long, at full size")
+    made.add_argument("--time-budget", type=above_zero, metavar="SECONDS", help="end after about so long, at full size")
     made.add_argument(
         "--init", default="content", metavar="START", help="content, noise, or a picture's file (%(default)s)"
     )
     made.add_argument(
         "--start-size",
-        type=_size,
+        type=whole(16, unit=" pixels"),
         default=128,
         metavar="PX",
         help="longest side of the first of the sizes, sqrt(2) apart; at --size, there is but one (%(default)s)",
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto: bfloat16 where the machine has it",
     )
-    made.add_argument("--threads", type=_count, metavar="N", help="processor threads (all cores)")
+    made.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all cores)")
     made.add_argument("--json", action="store_true", help="print what was done as JSON, and nothing else")
     return made
 
@@ -336,27 +336,6 @@ def _epilog() -> str:
         low, high = (needed_bytes(width * height, 0, bfloat16=bfloat16) / 1e9 for bfloat16 in (True, False))
         rows.append(f"  --size {width:<4}  {low:4.1f} GB in bfloat16  {high:4.1f} GB in float32")
     return _HELP + "\n".join(rows)
-
-
-def _size(text: str) -> int:
-    value = int(text)
-    if value < 16:
-        raise argparse.ArgumentTypeError(f"must be at least 16 pixels, not {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return value
 
 
 def _weight(text: str) -> float:

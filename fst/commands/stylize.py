@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fst.commands.arguments import Parser, print_json
+from fst.commands.arguments import Parser, print_json, whole
 from fst.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def parser() -> argparse.ArgumentParser:
         "--out", "-o", default="stylized", metavar="OUT", help="a folder, or a picture's name (%(default)s/)"
     )
     made.add_argument("--keep-colors", action="store_true", help="keep the photo's colours, take the strokes only")
-    made.add_argument("--max-side", type=_positive, metavar="PX", help="make larger pictures smaller first")
-    made.add_argument("--quality", type=_quality, default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)")
+    made.add_argument("--max-side", type=whole(1), metavar="PX", help="make larger pictures smaller first")
+    made.add_argument("--quality", type=whole(1, 100), default=95, help="of JPEG and WebP, 1 to 100 (%(default)s)")
     made.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    made.add_argument("--threads", type=_positive, metavar="N", help="processor threads (all cores)")
+    made.add_argument("--threads", type=whole(1), metavar="N", help="processor threads (all cores)")
     made.add_argument(
         "--provider", metavar="NAME", help="cpu, cuda, tensorrt, coreml or directml (the best there is, but tensorrt)"
     )
@@ -149,17 +149,3 @@ def _mix(text: str) -> dict[str, float]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"is like wave=0.7,udnie=0.3, each style once, not {text}") from None
     return mixed
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return value
-
-
-def _quality(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"goes from 1 to 100, not {text}")
-    return value

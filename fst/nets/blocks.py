@@ -92,6 +92,8 @@ class ConvNorm(nn.Module):
         border: Literal["reflect", "zeros"] | None = "reflect",
     ) -> None:
         super().__init__()
+        if doubled and border != "reflect":
+            raise ValueError("only over a reflected border a convolution doubles its pictures itself")
         if border != "reflect":
             self.conv: nn.Module = nn.Conv2d(n_in, n_out, kernel, stride, kernel // 2 if border else 0)
         else:

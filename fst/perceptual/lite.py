@@ -29,7 +29,7 @@ def check_taps(taps: Iterable[str]) -> None:
 class ThinConv(nn.Module):
     """A 3x3 convolution of low rank, in two steps: from n_in to few channels, and from these to n_out.
 
-    Zhang et al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1, the other way round.
+    Zhang et al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1.
     """
 
     def __init__(self, n_in: int, rank: int, n_out: int) -> None:
@@ -46,7 +46,7 @@ class ThinConv(nn.Module):
 class LiteNet(nn.Module):
     """The network itself, with random weights; it can be trained.
 
-    Its features are VGG-19's own, channel by channel, as nearly as 0.38 M parameters and 4.8 GFLOP at 256x256 can say
+    Its features are VGG-19's own, channel by channel, as nearly as 0.37 M parameters and 4.7 GFLOP at 256x256 can say
     them (VGG-19: 2.3 M and 29.2 to relu3_4). From conv2_1 on it is VGG-19 with convolutions of low rank. Nothing is
     computed at full resolution, where VGG-19 spends a sixth of its work and more of its time: another path leads to
     what VGG-19 has after its first pooling, by a convolution of stride 2 that sees as many pixels, and three of 1x1.

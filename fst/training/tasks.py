@@ -1,5 +1,6 @@
 """What is learnt: the LightningModules. They bring network, perceptual network and losses together."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -33,7 +34,7 @@ class Look(NamedTuple):
     scored: bool = True
 
 
-class StyleTask(pl.LightningModule):
+class StyleTask(pl.LightningModule, ABC):
     """A network learns to repaint photos. Sub-classes say what is asked of it, and score what it gives.
 
     Args:
@@ -76,9 +77,9 @@ class StyleTask(pl.LightningModule):
         """How validation photos are painted."""
         return [Look({})]
 
+    @abstractmethod
     def score(self, photos: Tensor, inputs: Inputs) -> tuple[Terms, Tensor]:
         """The loss terms photo by photo, each (B,), and the photos as they are repainted with `inputs`."""
-        raise NotImplementedError
 
     def training_step(self, photos: Tensor, batch_index: int) -> Tensor:
         """One batch of (B, 3, H, W) float32 photos in [0, 1]."""
@@ -134,6 +135,7 @@ class PerStyleTask(StyleTask):
                 pictures = [picture.to(self.device) for picture in sizes]
                 found.append(style_target(pictures, [self.extractor(p, layers) for p in pictures], layers))
         self.targets = stack_targets(found)
+        self.octaves = torch.tensor(STROKES, device=self.device).log2()
 
     def draw(self, count: int) -> Inputs:
         if not self.adjustable:
@@ -170,7 +172,7 @@ class PerStyleTask(StyleTask):
         one = torch.ones(1, device=self.device)
         if not self.adjustable:
             return one[:, None]
-        between = torch.log2(inputs.get("stroke", one))[:, None] - torch.log2(torch.tensor(STROKES, device=self.device))
+        between = torch.log2(inputs.get("stroke", one))[:, None] - self.octaves
         return (1 - 2 * between.abs()).clamp(min=0)  # STROKES lie half an octave apart
 
 

@@ -25,14 +25,12 @@ from hydra.experimental.callback import Callback as HydraCallback
 from hydra.utils import get_class, instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from fst import bundle, nets
 from fst.download import DownloadProgress
 from fst.errors import FstError, UsageError, nearest, reason
 from fst.export import model
 from fst.files import whole_file
-from fst.nets.conditional import ConditionalNet
 from fst.paths import carried
 from fst.perceptual.losses import PerceptualLoss
 from fst.training import overrides as cli
@@ -43,6 +41,7 @@ from fst.training.compiling import compile_modules
 from fst.training.data import PhotoData
 from fst.training.loggers import MetricsCSV, close, read_metrics
 from fst.training.memory import keep_freed_memory
+from fst.training.origin import begin
 from fst.training.styles import Style, named_style, style_name
 from fst.training.tasks import STROKES, MultiTask, StyleTask
 from fst.version import __version__
@@ -161,7 +160,14 @@ def _train(
     pl.seed_everything(cfg.seed, verbose=False)
     make_task = _instantiate("method", cfg.method)
     styles = _styles(cfg, several=issubclass(make_task.func, MultiTask))
-    net, known, origin = _network(cfg, styles)
+    net, known, origin = begin(
+        lambda: _instantiate("net", cfg.net),
+        styles,
+        init=cfg.init,
+        ckpt=cfg.ckpt,
+        add_style=bool(cfg.add_style),
+        adjustable=cfg.adjustable,
+    )
     strokes = STROKES if "stroke" in nets.inputs_of(net) else (1.0,)
     pictures = [[style.pictures(on_transfer, stroke=stroke) for stroke in strokes] for style in styles]
     terms = _plain(cfg.loss)
@@ -278,57 +284,6 @@ def _styles(cfg: DictConfig, *, several: bool) -> list[Style]:
     return found
 
 
-def _network(cfg: DictConfig, styles: Sequence[Style]) -> tuple[nn.Module, list[dict[str, Any]], dict[str, Any] | None]:
-    """The network to train, what it knows of styles that are not trained, and what it begins with.
-
-    Raises:
-        UsageError: `ckpt` or `init` is of another network than asked for, or one that no style can be added to.
-    """
-    net: nn.Module
-    known: list[dict[str, Any]] = []
-    origin: dict[str, Any] | None
-    if cfg.add_style:
-        net, known, origin = _with_room_for(styles[0], cfg)
-    else:
-        net = _instantiate("net", cfg.net)
-        start = bundle.read_weights(bundle.locate(cfg.init)) if cfg.init and cfg.ckpt is None else None
-        origin = None if start is None else _origin(start[1])
-        conditional = len(styles) > 1 or cfg.adjustable
-        if start is not None and conditional and start[1].net == nets.recipe_of(net):  # as every style begins
-            model.load(net, start[0], cfg.init)
-            start = None
-        if conditional:
-            net = ConditionalNet(net=net, styles=len(styles), adjustable=cfg.adjustable)
-        if start is not None:
-            _start_from(net, *start, cfg.init)
-    if cfg.ckpt is not None:
-        origin = _check_checkpoint(cfg.ckpt, net)
-    return net, known, origin
-
-
-def _with_room_for(style: Style, cfg: DictConfig) -> tuple[ConditionalNet, list[dict[str, Any]], dict[str, Any]]:
-    """The network of `init`, frozen but for one more style, its styles, and what it is; or that of the checkpoint."""
-    net, recipe = model.read(bundle.locate(cfg.init) if cfg.ckpt is None else Path(cfg.ckpt))
-    if not isinstance(net, ConditionalNet):
-        raise UsageError(
-            f"init={cfg.init} takes no further style: it was learnt neither with method=multi nor with adjustable=true"
-        )
-    if cfg.adjustable and not net.adjustable:
-        raise UsageError(f"init={cfg.init} is not adjustable, and no style of it can be: leave adjustable out")
-    net.requires_grad_(False)
-    if cfg.ckpt is not None:
-        net.styles[-1].requires_grad_()
-        return net, recipe.styles[:-1], recipe.extra["init"]
-    if style.label in recipe.style_names:
-        raise UsageError(f"init={cfg.init} has a style called {style.label!r}: add_style another")
-    net.add_style()
-    return net, recipe.styles, _origin(recipe)
-
-
-def _origin(recipe: bundle.Recipe) -> dict[str, Any]:
-    return {"name": recipe.name, "steps": recipe.steps, "created": recipe.created}
-
-
 def _license(styles: Sequence[dict[str, Any]]) -> str | None:
     """Of a model of these styles: every licence once; None where one is not known."""
     licenses = dict.fromkeys(style.get("license") for style in styles)
@@ -374,39 +329,10 @@ def _recipe(
     )
 
 
-def _start_from(net: nn.Module, tensors: "bundle.Tensors", recipe: bundle.Recipe, source: str) -> None:
-    """Copy the weights of a model file into the network, which must be of the same make."""
-    own = nets.recipe_of(net)
-    if recipe.net != own:
-        inner, own_inner = recipe.net.get("net", recipe.net), own.get("net", own)
-        theirs = " ".join(f"net.{key}={value}" for key, value in inner.items() if own_inner.get(key) != value)
-        adjustable = recipe.net.get("adjustable", False)
-        if adjustable != own.get("adjustable", False):
-            theirs += f" adjustable={str(adjustable).lower()}"
-        if (count := recipe.net.get("styles", 1)) != own.get("styles", 1):
-            theirs += f" styles=[{','.join(recipe.style_names) or count}]"
-        theirs = theirs.replace("net.name", "net").strip()
-        raise UsageError(f"init={source} is another network than net asks for: set {theirs}")
-    model.load(net, tensors, source)
-
-
 def _without_fused(cfg: DictConfig) -> dict[str, bool]:
     """Lightning cannot clip gradients for an optimizer that is fused."""
     clipped = OmegaConf.select(cfg, "trainer.gradient_clip_val") and "fused" in cfg.optimizer
     return {"fused": False} if clipped else {}
-
-
-def _check_checkpoint(path: str, net: nn.Module) -> dict[str, Any] | None:
-    """What the checkpoint's run began with; UsageError where it is none, or not of a network of the same make."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        shapes = {name: value.shape for name, value in checkpoint["state_dict"].items()}
-        recipe = bundle.Recipe.from_json(checkpoint[model.RECIPE_KEY])
-    except Exception as error:
-        raise UsageError(f"ckpt={path}: damaged, or not a checkpoint of fst train ({type(error).__name__})") from error
-    if shapes != {f"net.{name}": value.shape for name, value in net.state_dict().items()}:
-        raise UsageError(f"ckpt={path} is of another network than net asks for: go on with the settings it began with")
-    return recipe.extra.get("init")
 
 
 def _last_scores(metrics: Path) -> dict[str, float]:

@@ -1,0 +1,120 @@
+"""Where a run begins: with a new network, one that has learnt already, or a checkpoint."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from fst import bundle, nets
+from fst.errors import UsageError
+from fst.export import model
+from fst.nets.conditional import ConditionalNet
+from fst.training.styles import Style
+
+
+class Beginning(NamedTuple):
+    """The network to train, recipes of the styles that it knows and that are not trained, and what it begins with."""
+
+    net: nn.Module
+    known: list[dict[str, Any]]
+    origin: dict[str, Any] | None
+
+
+def begin(
+    make_net: Callable[[], nn.Module],
+    styles: Sequence[Style],
+    *,
+    init: str | None,
+    ckpt: str | None,
+    add_style: bool,
+    adjustable: bool,
+) -> Beginning:
+    """The network to train. The weights of `ckpt` are for the trainer to load.
+
+    Args:
+        make_net: makes the network that the configuration asks for.
+        styles: to be learnt.
+        init: a model to start from, or None.
+        ckpt: the checkpoint to go on from, or None.
+        add_style: learn one more style for the model `init`, whose others stay as they are.
+        adjustable: with the inputs strength and stroke.
+
+    Raises:
+        UsageError: `ckpt` or `init` is of another network than asked for, or one that no style can be added to.
+    """
+    net: nn.Module
+    known: list[dict[str, Any]] = []
+    origin: dict[str, Any] | None
+    if add_style:
+        net, known, origin = _with_room_for(styles[0], init, ckpt, adjustable=adjustable)
+    else:
+        net = make_net()
+        start = bundle.read_weights(bundle.locate(init)) if init and ckpt is None else None
+        origin = None if start is None else _origin(start[1])
+        conditional = len(styles) > 1 or adjustable
+        if start is not None and conditional and start[1].net == nets.recipe_of(net):  # as every style begins
+            model.load(net, start[0], str(init))
+            start = None
+        if conditional:
+            net = ConditionalNet(net=net, styles=len(styles), adjustable=adjustable)
+        if start is not None:
+            _start_from(net, *start, str(init))
+    if ckpt is not None:
+        origin = _check_checkpoint(ckpt, net)
+    return Beginning(net, known, origin)
+
+
+def _with_room_for(
+    style: Style, init: str | None, ckpt: str | None, *, adjustable: bool
+) -> tuple[ConditionalNet, list[dict[str, Any]], dict[str, Any]]:
+    """The network of `init`, frozen but for one more style, its styles, and what it is; or that of the checkpoint."""
+    net, recipe = model.read(Path(ckpt) if ckpt is not None else bundle.locate(str(init)))
+    if not isinstance(net, ConditionalNet):
+        raise UsageError(
+            f"init={init} takes no further style: it was learnt neither with method=multi nor with adjustable=true"
+        )
+    if adjustable and not net.adjustable:
+        raise UsageError(f"init={init} is not adjustable, and no style of it can be: leave adjustable out")
+    net.requires_grad_(False)
+    if ckpt is not None:
+        net.styles[-1].requires_grad_()
+        return net, recipe.styles[:-1], recipe.extra["init"]
+    if style.label in recipe.style_names:
+        raise UsageError(f"init={init} has a style called {style.label!r}: add_style another")
+    net.add_style()
+    return net, recipe.styles, _origin(recipe)
+
+
+def _origin(recipe: bundle.Recipe) -> dict[str, Any]:
+    return {"name": recipe.name, "steps": recipe.steps, "created": recipe.created}
+
+
+def _start_from(net: nn.Module, tensors: "bundle.Tensors", recipe: bundle.Recipe, source: str) -> None:
+    """Copy the weights of a model file into the network, which must be of the same make."""
+    own = nets.recipe_of(net)
+    if recipe.net != own:
+        inner, own_inner = recipe.net.get("net", recipe.net), own.get("net", own)
+        theirs = " ".join(f"net.{key}={value}" for key, value in inner.items() if own_inner.get(key) != value)
+        adjustable = recipe.net.get("adjustable", False)
+        if adjustable != own.get("adjustable", False):
+            theirs += f" adjustable={str(adjustable).lower()}"
+        if (count := recipe.net.get("styles", 1)) != own.get("styles", 1):
+            theirs += f" styles=[{','.join(recipe.style_names) or count}]"
+        theirs = theirs.replace("net.name", "net").strip()
+        raise UsageError(f"init={source} is another network than net asks for: set {theirs}")
+    model.load(net, tensors, source)
+
+
+def _check_checkpoint(path: str, net: nn.Module) -> dict[str, Any] | None:
+    """What the checkpoint's run began with; UsageError where it is none, or not of a network of the same make."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        shapes = {name: value.shape for name, value in checkpoint["state_dict"].items()}
+        recipe = bundle.Recipe.from_json(checkpoint[model.RECIPE_KEY])
+    except Exception as error:
+        raise UsageError(f"ckpt={path}: damaged, or not a checkpoint of fst train ({type(error).__name__})") from error
+    if shapes != {f"net.{name}": value.shape for name, value in net.state_dict().items()}:
+        raise UsageError(f"ckpt={path} is of another network than net asks for: go on with the settings it began with")
+    return recipe.extra.get("init")
