@@ -133,8 +133,9 @@ class _Body(nn.Module):
 
     def __init__(self, channels: int, width: int, blocks: int, *, quarter: bool) -> None:
         super().__init__()
+        self.quarter = quarter
         self.narrow = nn.Conv2d(channels, width if quarter else 2 * width, 1)
-        self.down = ConvNorm(width, 2 * width, 3, stride=2) if quarter else None
+        self.down = ConvNorm(width, 2 * width, 3, stride=2) if quarter else nn.Identity()
         self.grain = Grain(2 * width)
         self.trunk = nn.Sequential(*[Residual(2 * width) for _ in range(blocks)])
         self.up = nn.Conv2d(2 * width, width, 1)
@@ -144,7 +145,6 @@ class _Body(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.narrow(features)
-        eighth = x if self.down is None else self.down(x)
-        grown = double(self.up(self.trunk(self.grain(eighth))))
-        x = self.fine(grown if self.down is None else x + grown)
+        grown = double(self.up(self.trunk(self.grain(self.down(x)))))
+        x = self.fine(x + grown if self.quarter else grown)
         return shuffle(self.last(self.finer(F.relu(x))))

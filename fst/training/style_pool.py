@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn.functional import interpolate
 
 from fst import images
 from fst.errors import UsageError
@@ -64,7 +64,7 @@ class StylePool:
         side = round(min(picture.shape[1:]) * (_LEAST_SHARE + (1 - _LEAST_SHARE) * share))
         top, left = round(down * (picture.shape[1] - side)), round(right * (picture.shape[2] - side))
         crop = picture[None, :, top : top + side, left : left + side].float() / 255
-        crop = F.interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
+        crop = interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
         crop = torch.rot90(crop, _below(4), (1, 2))
         if _below(2):
             crop = crop.flip(2)
@@ -76,7 +76,7 @@ class StylePool:
         side = min(picture.shape[1:])
         top, left = ((length - side) // 2 for length in picture.shape[1:])
         middle = picture[None, :, top : top + side, left : left + side].float() / 255
-        return F.interpolate(middle, (size, size), mode="bilinear", antialias=True)
+        return interpolate(middle, (size, size), mode="bilinear", antialias=True)
 
 
 def recolored(picture: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def _short_side(picture: Tensor) -> Tensor:
     if factor >= 1:
         return picture
     size = [round(factor * length) for length in picture.shape[2:]]
-    return F.interpolate(picture, size, mode="bilinear", antialias=True)
+    return interpolate(picture, size, mode="bilinear", antialias=True)
 
 
 def _bytes(picture: Tensor) -> Tensor:
