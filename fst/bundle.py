@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from io import BytesIO
@@ -36,6 +36,7 @@ FORMAT = 1
 _RECIPE, _DIGEST = "fst.recipe", "fst.sha256"
 _MOST_BYTES = 2**31 - 1  # protobuf reads no more
 _MOST_RECIPE_BYTES = 2**22
+_ENCODER = ".encoder.onnx"
 _AGAIN = "copy or download it again"
 
 # The protobuf messages of ONNX in which a tensor may lie, by field number (onnx.proto).
@@ -208,14 +209,26 @@ def read_weights(path: str | Path) -> "tuple[Tensors, Recipe]":
         raise BundleError(f"{path}: its weights cannot be read ({error}); export it again") from error
 
 
-def write_onnx(path: str | Path, graph: bytes, recipe: Recipe) -> None:
-    """Write `graph` (a serialised ModelProto; an earlier bundle's fst entries are dropped) and `recipe`, atomically."""
+def write_onnx(path: str | Path, graph: bytes, recipe: Recipe, *, encoder: bytes | None = None) -> None:
+    """Write `graph` (a serialised ModelProto; an earlier bundle's fst entries are dropped) and `recipe`, atomically.
+
+    `encoder` is the graph that makes codes of style pictures, for `encoder_of(path)`: both files are there, or neither.
+    """
     with _naming(Path(path), ".onnx"):
-        rest = b"".join(graph[start:end] for start, end in _layout(BytesIO(graph))[1])
-        _refuse_unsafe(rest)
-        text = recipe.to_json().encode()
+        data = _bundled(graph, recipe)
+        beside = b"" if encoder is None else _bundled(encoder, replace(recipe, inputs={}))
     with whole_file(Path(path)) as part:
-        part.write_bytes(rest + _entry(_RECIPE, text) + _entry(_DIGEST, _digest(text, [rest]).encode()))
+        part.write_bytes(data)
+        if beside:
+            with whole_file(encoder_of(path)) as second:
+                second.write_bytes(beside)
+
+
+def _bundled(graph: bytes, recipe: Recipe) -> bytes:
+    rest = b"".join(graph[start:end] for start, end in _layout(BytesIO(graph))[1])
+    _refuse_unsafe(rest)
+    text = recipe.to_json().encode()
+    return rest + _entry(_RECIPE, text) + _entry(_DIGEST, _digest(text, [rest]).encode())
 
 
 def write_safetensors(path: str | Path, tensors: "Tensors", recipe: Recipe) -> None:
@@ -232,14 +245,32 @@ def write_safetensors(path: str | Path, tensors: "Tensors", recipe: Recipe) -> N
         part.write_bytes(data)
 
 
+def encoder_of(path: str | Path) -> Path:
+    """The file beside a model that makes codes of style pictures for it."""
+    return Path(path).with_suffix(_ENCODER)
+
+
+def is_encoder(path: str | Path) -> bool:
+    """Whether a file is such a one, by its name."""
+    return str(path).endswith(_ENCODER)
+
+
+def refuse_encoder(path: str | Path) -> None:
+    """Raise UsageError for the name of a style encoder, which is no model of its own."""
+    if is_encoder(path):
+        model = str(path).removesuffix(_ENCODER) + ".onnx"
+        raise UsageError(f"{path} reads style pictures for {model}, beside which it belongs: name that one")
+
+
 def shipped() -> dict[str, Path]:
     """The models that fst carries: name to `.onnx` file, sorted by name; style encoders are no models of their own."""
     files = sorted(carried("checkpoints").glob("*.onnx"))
-    return {path.stem: path for path in files if not path.name.endswith(".encoder.onnx")}
+    return {path.stem: path for path in files if not is_encoder(path)}
 
 
 def locate(model: str | Path) -> Path:
-    """The file of a shipped model's name, or of a path. Raises UsageError where there is none."""
+    """The file of a shipped model's name, or of a path. Raises UsageError where there is none, or only an encoder."""
+    refuse_encoder(model)
     text, known = str(model), shipped()
     is_path = bool(Path(text).suffix or set(text) & set("/\\"))
     if text in known or os.path.isfile(text) or (is_path and os.path.exists(text)):

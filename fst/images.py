@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from fst.errors import FstError
+from fst.errors import FstError, UsageError
 from fst.files import whole_file
 
 Pixels = NDArray[np.uint8]
@@ -84,13 +84,24 @@ def read_rgb(path: str | Path | BinaryIO, *, at_least: int | None = None) -> Ima
     with _opened(path, MAX_PIXELS) as image:
         if at_least is not None:
             image.draft(None, (at_least, at_least))
-        return _on_white(_decode(image))
+        return on_white(_decode(image))
 
 
 def from_pil(image: Image.Image) -> Picture:
     """Take over a Pillow image, which stays as it is; orientation, colours and mode are handled as in a file."""
     with _reading("the picture"):
         return _decode(image)
+
+
+def from_array(array: NDArray[Any]) -> Pixels:
+    """(H, W, 3) uint8, or floats in [0, 1] -> (H, W, 3) uint8. Raises UsageError for another shape or type."""
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise UsageError(f"a picture as an array is (height, width, 3), not {array.shape}")
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise UsageError(f"a picture as an array is uint8, or floats in [0, 1], not {array.dtype}")
+    return to_uint8(array.transpose(2, 0, 1))
 
 
 def find_pictures(folder: Path) -> list[Path]:
@@ -139,7 +150,7 @@ def encode(picture: Picture | Pixels, name: str | Path, *, quality: int = 95) ->
         raise ValueError(f"quality goes from 1 to 100, got {quality}")
     picture = picture if isinstance(picture, Picture) else Picture(picture)
     _check_pixels(picture.pixels)
-    image = _on_white(picture) if kind in ("JPEG", "BMP") else to_pil(picture)
+    image = on_white(picture) if kind in ("JPEG", "BMP") else to_pil(picture)
     options: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": quality, "subsampling": 0 if quality >= 90 else 2},  # 4:4:4 for brush strokes, else 4:2:0
         "WEBP": {"quality": quality},
@@ -277,7 +288,8 @@ def _whats_wrong(name: str, error: BaseException) -> str:
     return f"is damaged or cut off ({_reason(error)}); get a fresh copy"
 
 
-def _on_white(picture: Picture) -> Image.Image:
+def on_white(picture: Picture) -> Image.Image:
+    """The picture as a PIL image of mode RGB, transparency laid on white."""
     rgb = Image.fromarray(picture.pixels)
     if picture.alpha is None:
         return rgb

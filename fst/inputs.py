@@ -39,6 +39,7 @@ KINDS = {
     "noise": Kind("which of many results, drawn from a standard normal distribution", vector=True),
     "rotation": Kind("which of many results, an orthogonal matrix less the identity, row by row", vector=True),
 }
+STYLE_SIZES_PX = (32, 4096)  # longest side at which a style_code is made of a picture
 _LONGEST = 2**24  # numbers in a vector
 _ROUNDING = 0.005  # 0.33,0.33,0.34 and three times 0.333 are both meant to be 1
 
@@ -105,7 +106,7 @@ def _vector(name: str, wish: Any, length: Any) -> Any:
     length = length if isinstance(length, int) else len(length)
     if isinstance(wish, int) and wish == length:  # as it is declared
         return wish
-    if isinstance(wish, str) or not hasattr(wish, "__len__") or len(wish) != length or not all(map(_is_number, wish)):
+    if isinstance(wish, str) or not hasattr(wish, "__len__") or len(wish) != length or not _are_numbers(wish):
         raise UsageError(f"{name} ({KINDS[name].meaning}) is {length} finite numbers, not {wish!r:.40}")
     return wish
 
@@ -138,11 +139,20 @@ def _mix(wish: Any, styles: Sequence[str], model: str) -> list[float]:
         weights = list(wish)
         if len(weights) != len(styles):
             raise UsageError(f"{model} has {len(styles)} styles ({', '.join(styles)}), not {len(weights)}")
+    return whole(styles, weights)
+
+
+def whole(names: Sequence[str], weights: Sequence[float]) -> list[float]:
+    """The weights of styles, which must sum to 1 but for rounding, made to do so exactly.
+
+    Raises:
+        UsageError: they do not, or one is not from 0 to 1.
+    """
     if not all(_is_number(weight) and 0 <= weight < float("inf") for weight in weights):
         raise UsageError(f"the weights of styles are numbers from 0 to 1, not {weights}")
     total = sum(map(float, weights))
     if abs(total - 1) > _ROUNDING:
-        named = ((name, weight) for name, weight in zip(styles, weights, strict=True) if weight)
+        named = ((name, weight) for name, weight in zip(names, weights, strict=True) if weight)
         close = ",".join(f"{name}={weight / total:.2g}" for name, weight in named)
         raise UsageError(f"the weights of styles sum to {total:g}, not to 1{f': {close} would' if close else ''}")
     return [float(weight) / total for weight in weights]
@@ -153,6 +163,12 @@ def _is_number(value: Any) -> bool:
         return math.isfinite(value) and not isinstance(value, bool)
     except (TypeError, ValueError):
         return False
+
+
+def _are_numbers(values: Any) -> bool:
+    if getattr(values, "dtype", None) == "float32":  # of numpy: whole styles, photo by photo
+        return bool((abs(values) < math.inf).all())
+    return all(map(_is_number, values))
 
 
 def _is_within(name: str, value: Any) -> bool:

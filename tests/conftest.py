@@ -177,6 +177,40 @@ def painting_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def any_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that takes any style: strength * code + (1 - strength) * image; a code is a picture's mean colour."""
+    onnx = pytest.importorskip("onnx")
+
+    def graph_of(steps: list[tuple[str, str, str]], shapes: dict[str, list[Any]]) -> bytes:
+        *given, made = (
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, s) for name, s in shapes.items()
+        )
+        constants = {"one": np.float32(1), "column": np.array([-1, 1, 1, 1]), "pixel": np.array([-1, 3, 1, 1])}
+        constants |= {"sides": np.array([2, 3])}
+        nodes = [onnx.helper.make_node(kind, names.split(), [out]) for kind, names, out in steps]
+        for node in nodes:
+            if node.op_type == "ReduceMean":
+                node.attribute.append(onnx.helper.make_attribute("keepdims", 0))
+        weights = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+        graph = onnx.helper.make_graph(nodes, "any", given, [made], weights)
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+        serialized: bytes = model.SerializeToString()
+        return serialized
+
+    axes = ["batch", 3, "height", "width"]
+    paint = [
+        *(("Reshape", "style_code pixel", "colour"), ("Reshape", "strength column", "s"), ("Sub", "one s", "rest")),
+        *(("Mul", "s colour", "painted"), ("Mul", "rest image", "left"), ("Add", "painted left", "stylized")),
+    ]
+    shapes = {"image": axes, "style_code": ["batch", 3], "strength": ["batch"], "stylized": axes}
+    encode = graph_of([("ReduceMean", "image sides", "style_code")], {"image": axes, "style_code": ["batch", 3]})
+    path = tmp_path_factory.mktemp("models") / "any.onnx"
+    recipe = bundle.Recipe(name="any", method="adain", inputs={"style_code": 3, "strength": 1.0})
+    bundle.write_onnx(path, graph_of(paint, shapes), recipe, encoder=encode)
+    return path
+
+
+@pytest.fixture(scope="session")
 def johnson_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small Johnson network with random weights."""
     torch = pytest.importorskip("torch")

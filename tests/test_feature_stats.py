@@ -3,7 +3,16 @@
 import numpy as np
 import torch
 
-from fst.feature_stats import gram, symmetric_root
+from fst.feature_stats import (
+    adain,
+    covariance,
+    gram,
+    moments,
+    root_of_covariance,
+    roots,
+    symmetric_root,
+    whitening_coloring,
+)
 
 FEATURES = torch.randn(2, 5, 4, 7, generator=torch.Generator().manual_seed(0))
 
@@ -63,3 +72,88 @@ def test_symmetric_root_squares_to_the_matrix() -> None:
         torch.testing.assert_close(root, root.mT)
         torch.testing.assert_close(root @ root, matrices)
         assert torch.linalg.eigvalsh(root).min() > -1e-6
+
+
+def moments64(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (B, C) and covariance (B, C, C) over places."""
+    flat = features.reshape(*features.shape[:2], -1)
+    mean = flat.mean(2)
+    centred = flat - mean[..., None]
+    return mean, np.einsum("bip,bjp->bij", centred, centred) / flat.shape[2]
+
+
+def root64(matrix: np.ndarray, power: float = 0.5) -> np.ndarray:
+    """A power of a symmetric matrix; as `roots` says, with a thousandth of its mean variance on the diagonal."""
+    values, vectors = np.linalg.eigh(matrix + (1e-3 * np.diag(matrix).mean() + 1e-5) * np.eye(len(matrix)))
+    return (vectors * values**power) @ vectors.T
+
+
+def features_like_a_networks(seed: int, channels: int = 24) -> torch.Tensor:
+    """Correlated and uneven, as features are: eigenvalues of their covariance span four orders."""
+    random = np.random.default_rng(seed)
+    mixing = np.linalg.qr(random.standard_normal((channels, channels)))[0] * np.logspace(0, -2, channels)
+    values = np.einsum("ij,bjhw->bihw", mixing, random.standard_normal((2, channels, 12, 15))) + random.random(
+        (1, 1, 1)
+    )
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def test_moments_and_covariance() -> None:
+    f = FEATURES.double().numpy()
+    mean, matrices = moments64(f)
+    for got in (moments(FEATURES)[0], covariance(FEATURES)[0]):
+        np.testing.assert_allclose(got.numpy(), mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(moments(FEATURES)[1].numpy(), np.sqrt(f.var((2, 3)) + 1e-5), rtol=1e-5)
+    np.testing.assert_allclose(covariance(FEATURES)[1].numpy(), matrices, rtol=1e-5, atol=1e-6)
+
+
+def test_adain_gives_the_mean_and_deviation_it_is_told() -> None:
+    """Equation 8 of Huang & Belongie 2017, with 1e-5 beside the variance; one style for all, or one for each."""
+    f = FEATURES.double().numpy()
+    for rows in (1, 2):
+        mean, deviation = torch.randn(rows, 5), torch.rand(rows, 5)
+        own = (f - f.mean((2, 3), keepdims=True)) / np.sqrt(f.var((2, 3), keepdims=True) + 1e-5)
+        wanted = own * deviation.double().numpy()[..., None, None] + mean.double().numpy()[..., None, None]
+        np.testing.assert_allclose(adain(FEATURES, mean, deviation).numpy(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_roots_without_eigenvalues_against_eigenvalues() -> None:
+    matrices = covariance(features_like_a_networks(1))[1]
+    root, inverse = roots(matrices)
+    for number, matrix in enumerate(matrices.double().numpy()):
+        for got, power in ((root, 0.5), (inverse, -0.5)):
+            wanted = root64(matrix, power)
+            assert np.linalg.norm(got[number].numpy() - wanted) < 2e-3 * np.linalg.norm(wanted)
+
+
+def test_whitening_and_colouring_against_eigenvalues() -> None:
+    photo, style = features_like_a_networks(1), features_like_a_networks(2)[:1]
+    mean, root = root_of_covariance(style)
+    style_mean, style_matrix = moments64(style.double().numpy())
+    np.testing.assert_allclose(mean.numpy(), style_mean, rtol=1e-5, atol=1e-6)
+    turn = np.linalg.qr(np.random.default_rng(3).standard_normal((24, 24)))[0]
+    f = photo.double().numpy().reshape(2, 24, -1)
+    own_mean, own = moments64(photo.double().numpy())
+    for turned in (np.eye(24), turn):
+        wanted = np.stack(
+            [
+                root64(style_matrix[0]) @ turned @ root64(own[n], -0.5) @ (f[n] - own_mean[n][:, None])
+                + style_mean[0][:, None]
+                for n in range(2)
+            ]
+        )
+        less_one = None if turned is not turn else torch.from_numpy((turn - np.eye(24))[None].astype(np.float32))
+        got = whitening_coloring(photo, mean, root, less_one)
+        assert np.linalg.norm(got.numpy().reshape(wanted.shape) - wanted) < 5e-3 * np.linalg.norm(wanted)
+        matrix = moments64(got.double().numpy())[1][0]  # but for the directions that the photo hardly has, the style's
+        assert np.linalg.norm(matrix - style_matrix[0]) < 0.05 * np.linalg.norm(style_matrix[0])
+
+
+def test_covariances_keep_their_digits_under_autocast() -> None:
+    style = features_like_a_networks(2)
+    wanted = root_of_covariance(style)[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(root_of_covariance(style)[1], wanted)
+        mean, root = root_of_covariance(style)
+        got = whitening_coloring(features_like_a_networks(1), mean, root)
+    torch.testing.assert_close(got, whitening_coloring(features_like_a_networks(1), mean, root))

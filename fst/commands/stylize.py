@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from fst.commands.arguments import Parser, print_json, whole
 from fst.errors import UsageError
+from fst.inputs import KINDS, STYLE_SIZES_PX
 
 if TYPE_CHECKING:
+    from fst.inference.regions import Regions
     from fst.inference.stylizer import Stylizer
 
 _EXAMPLES = """
@@ -20,9 +22,13 @@ examples:
   fst stylize photo.jpg --style my_style.onnx --strength 0.6 --stroke 1.5
   fst stylize photo.jpg --style four.onnx:wave
   fst stylize photo.jpg --style four.onnx --mix wave=0.7,udnie=0.3
+  fst stylize photo.jpg --style any.onnx --style-image painting.jpg
+  fst stylize photo.jpg --style any.onnx --style-image a.jpg b.jpg --style-weights 0.7,0.3
+  fst stylize photo.jpg --style any.onnx --style-image a.jpg b.jpg --mask sky.png
 
 --style names a model. One that has learnt several styles (fst styles lists each as MODEL:STYLE) paints its first, or
-the one after the colon, or what --mix makes of them. What a model was not trained for is refused.
+the one after the colon, or what --mix makes of them. One of method=adain paints like any picture: --style-image.
+What a model was not trained for is refused.
 
 Pictures keep their size, orientation and transparency. A picture that would not fit into memory (about 0.5 GB per
 megapixel for a Johnson network) is painted at the largest size that does, and a line says so.
@@ -42,6 +48,27 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--strength", type=float, metavar="S", help="how much style, from 0, the photo itself, to 1 (1)")
     made.add_argument("--stroke", type=float, metavar="K", help="size of the strokes, from 0.5 to 2 times (1)")
+    made.add_argument(
+        "--style-image",
+        nargs="+",
+        action="extend",
+        metavar="PICTURE",
+        help="paint like this, where a model can (name photos before it); several are mixed, or have a --mask each",
+    )
+    made.add_argument("--style-weights", type=_weights, metavar="W,W", help="of the style pictures; sum to 1 (equal)")
+    made.add_argument(
+        "--style-size",
+        type=whole(*STYLE_SIZES_PX),
+        metavar="PX",
+        help="longest side at which a style picture is seen: larger, larger strokes (512)",
+    )
+    made.add_argument(
+        "--mask",
+        nargs="+",
+        action="extend",
+        metavar="PICTURE",
+        help="where each style picture's style goes, white on black; the last may do without, for the rest",
+    )
     made.add_argument("--mix", type=_mix, metavar="A=W,B=W", help="several styles of one model; weights sum to 1")
     made.add_argument(
         "--out", "-o", default="stylized", metavar="OUT", help="a folder, or a picture's name (%(default)s/)"
@@ -71,8 +98,8 @@ def main(argv: Sequence[str]) -> int:
 
     a = parser().parse_args(argv)
     jobs = batch.plan(a.inputs, a.out, overwrite=a.overwrite)
-    stylizer = _stylizer(a)
-    wishes = {"strength": a.strength, "stroke": a.stroke, "styles": a.mix}
+    wishes = {"strength": a.strength, "stroke": a.stroke, "styles": a.mix, "style_image": _mixed_pictures(a)}
+    stylizer = _in_regions(_stylizer(a), a)
     done: list[dict[str, Any]] = []
     failed = 0
     for outcome in _with_bar(batch.run(jobs, stylizer, quality=a.quality, **wishes), len(jobs)):
@@ -90,7 +117,9 @@ def main(argv: Sequence[str]) -> int:
         if not a.json:
             print(target)
     if a.json:
-        told = {"style": stylizer.recipe.name, "model": str(stylizer.path), "inputs": stylizer.inputs(**wishes)}
+        inputs = {name: value for name, value in stylizer.inputs(**wishes).items() if not KINDS[name].vector}
+        told = {"style": stylizer.recipe.name, "model": str(stylizer.path), "inputs": inputs}
+        told |= {"style_images": a.style_image} if a.style_image else {}
         print_json(told | {"pictures": done})
     return 1 if failed else 0
 
@@ -102,10 +131,12 @@ def _stylizer(a: argparse.Namespace) -> "Stylizer":
     file, style = bundle.split_style(a.style)
     if style is not None and a.mix is not None:
         raise UsageError(f"--style {a.style} names one style and --mix several: leave :{style} or --mix out")
+    options = {"keep_colors": a.keep_colors, "max_side": a.max_side, "threads": a.threads}
+    options |= {} if a.style_size is None else {"style_size": a.style_size}
     if a.backend == "onnx":
         if file.endswith(".pt2"):
             raise UsageError(f"{a.style}: for --backend torch; a .pt2 can run code, so open only your own")
-        return Stylizer(a.style, keep_colors=a.keep_colors, max_side=a.max_side, threads=a.threads, provider=a.provider)
+        return Stylizer(a.style, provider=a.provider, **options)
     from fst.commands.train import require_training
 
     require_training()
@@ -120,10 +151,32 @@ def _stylizer(a: argparse.Namespace) -> "Stylizer":
         path=path,
         style=style,
         device=a.provider,
-        keep_colors=a.keep_colors,
-        max_side=a.max_side,
-        threads=a.threads,
+        **options,
     )
+
+
+def _mixed_pictures(a: argparse.Namespace) -> list[tuple[str, float]] | None:
+    """The style pictures with their weights, where they are to be mixed."""
+    count = len(a.style_image or ())
+    for option in ("style_weights", "style_size", "mask"):
+        if getattr(a, option) is not None and not count:
+            raise UsageError(f"--{option.replace('_', '-')} goes with --style-image PICTURE")
+    if a.style_weights is not None and a.mask is not None:
+        raise UsageError("--style-weights mixes styles everywhere and --mask gives each its place: choose one")
+    if a.mask is not None or not count:
+        return None
+    weights = [1 / count] * count if a.style_weights is None else a.style_weights
+    if len(weights) != count:
+        raise UsageError(f"--style-weights has {len(weights)} numbers and --style-image {count} pictures")
+    return list(zip(a.style_image, weights, strict=True))
+
+
+def _in_regions(stylizer: "Stylizer", a: argparse.Namespace) -> "Stylizer | Regions":
+    if a.mask is None:
+        return stylizer
+    from fst.inference.regions import Regions, read_mask
+
+    return Regions(stylizer, a.style_image, [read_mask(mask) for mask in a.mask])
 
 
 def _with_bar(outcomes: Iterable[Any], count: int) -> Iterator[Any]:
@@ -135,6 +188,13 @@ def _with_bar(outcomes: Iterable[Any], count: int) -> Iterator[Any]:
     from rich.progress import track
 
     yield from track(outcomes, "repainting", total=count, console=Console(stderr=True), transient=True)
+
+
+def _weights(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"is a number for each style picture, like 0.7,0.3, not {text}") from None
 
 
 def _mix(text: str) -> dict[str, float]:

@@ -10,7 +10,7 @@ from torch import nn
 from fst import bundle, nets
 from fst.errors import FstError, UsageError
 from fst.export import int8, pt2
-from fst.export.onnx import to_onnx
+from fst.export.onnx import encoder_to_onnx, to_onnx
 from fst.perceptual import encoders
 
 RECIPE_KEY = "fst_recipe"  # where a training checkpoint keeps its recipe
@@ -21,6 +21,7 @@ def check_target(path: Path) -> None:
     """Raise UsageError where `path` does not say what to write."""
     if path.suffix not in SUFFIXES:
         raise UsageError(f"-o {path}: a model file ends in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    bundle.refuse_encoder(path)
 
 
 def check_options(path: Path, *, float16: bool, int8: bool, aot: bool) -> None:
@@ -47,6 +48,8 @@ def write(
 ) -> None:
     """Write a network as .onnx or .pt2, checked against `net`, or as .safetensors, by the suffix of `path`.
 
+    Of one that paints from a style's code, X.onnx comes with X.encoder.onnx, which makes codes of pictures.
+
     Args:
         float16: store the weights of an .onnx in half the bytes.
         calibration: a folder of photos by which to quantise an .onnx to 8-bit integers; what was measured goes into
@@ -61,6 +64,11 @@ def write(
     check_target(path)
     check_options(path, float16=float16, int8=calibration is not None, aot=aot)
     net = net.cpu().float()
+    encodes = hasattr(net, "encode")
+    if encodes and (calibration is not None or path.suffix == ".pt2"):
+        raise UsageError(
+            f"-o {path}: a model of any style is written as .onnx, whole or with --float16, or .safetensors"
+        )
     if path.suffix == ".onnx":
         photos = None if calibration is None else int8.read_photos(calibration)
         graph = to_onnx(net, float16=float16).graph
@@ -68,7 +76,8 @@ def write(
             made = int8.quantise(graph, photos, nets.inputs_of(net))
             graph, known = made.graph, {"int8_mean_difference": made.mean_difference}
             recipe = replace(recipe, metrics=recipe.metrics | known)
-        bundle.write_onnx(path, graph, recipe)
+        encoder = encoder_to_onnx(net, float16=float16).graph if encodes else None
+        bundle.write_onnx(path, graph, recipe, encoder=encoder)
     elif path.suffix == ".pt2":
         pt2.write(path, net, recipe, aot=aot)
     else:
@@ -84,6 +93,7 @@ def read(source: Path) -> tuple[nn.Module, bundle.Recipe]:
     Raises:
         FstError: nothing there that can be read.
     """
+    bundle.refuse_encoder(source)
     if source.is_dir():
         source = _inside(source)
     if source.suffix == ".ckpt":
@@ -107,7 +117,7 @@ def load(net: nn.Module, tensors: "bundle.Tensors", source: Path | str) -> None:
 
 def _inside(folder: Path) -> Path:
     for pattern in ("last.ckpt", "*.safetensors", "*.onnx"):
-        if found := sorted(folder.glob(pattern)):
+        if found := sorted(file for file in folder.glob(pattern) if not bundle.is_encoder(file)):
             return found[0]
     raise UsageError(f"{folder}: no last.ckpt and no model file in it")
 

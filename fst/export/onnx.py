@@ -19,6 +19,7 @@ from fst.inputs import KINDS, Value, neutral
 OPSET = 18
 PARITY_SIZES = ((33, 47), (70, 101), (97, 64))
 MAX_DIFFERENCE = 1 / 255
+MAX_CODE_DIFFERENCE = 0.01
 
 
 class Export(NamedTuple):
@@ -37,10 +38,63 @@ def to_onnx(net: nn.Module, *, sizes: Sequence[tuple[int, int]] = PARITY_SIZES, 
     Raises:
         FstError: onnxruntime does not give torch's picture to within 1/255 at one of the `sizes`, (height, width).
     """
-    net = copy.deepcopy(net).float().cpu().eval()
-    net = net.to(memory_format=torch.contiguous_format)  # from others the exporter guesses ranges of sizes, and fails
-    generator = torch.Generator().manual_seed(0)
+    net, generator = _own(net), torch.Generator().manual_seed(0)
     image, further = torch.rand(2, 3, 64, 80, generator=generator), example_inputs(net, 2, generator)
+    exported = _export(net, image, further, "stylized")
+    _keep_all_weights(exported, net)
+    graph = _same_size_out(exported)
+    if float16:
+        graph = halve_weights(graph)
+    return Export(graph, check_parity(net, graph, sizes))
+
+
+def encoder_to_onnx(
+    net: nn.Module, *, sizes: Sequence[tuple[int, int]] = PARITY_SIZES, float16: bool = False
+) -> Export:
+    """Export a network's `encode`: `image` (B, 3, H, W) float32 in [0, 1], a style's -> `style_code` (B, K) float32.
+
+    As `to_onnx`, but that `max_difference` is the largest distance from torch's code, over the length of this.
+
+    Raises:
+        FstError: it is a hundredth or more, or not a number.
+    """
+    encoder = _Encoder(_own(net))
+    generator, worst = torch.Generator().manual_seed(1), 0.0
+    graph = _export(encoder, torch.rand(2, 3, 64, 80, generator=generator), {}, "style_code").SerializeToString()
+    if float16:
+        graph = halve_weights(graph)
+    run = runner(graph, "style_code")
+    for size in sizes:
+        image = _smooth_noise(size, generator)
+        with torch.no_grad():
+            wanted, got = encoder(image), run(image)
+        if got.shape != wanted.shape:
+            raise FstError(f"the exported encoder gives {tuple(got.shape)} where torch gives {tuple(wanted.shape)}")
+        distance = (got - wanted).norm(dim=1) / wanted.norm(dim=1)
+        worst = float(np.maximum(worst, distance.max().item()))
+    if not worst < MAX_CODE_DIFFERENCE:
+        raise FstError(f"the exported encoder differs from torch by {worst:.2%} of a code; 1% is allowed")
+    return Export(graph, worst)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        code: Tensor = self.net.encode(image)  # type: ignore[operator]
+        return code
+
+
+def _own(net: nn.Module) -> nn.Module:
+    """A copy to export."""
+    net = copy.deepcopy(net).float().cpu().eval()
+    return net.to(memory_format=torch.contiguous_format)  # from others the exporter guesses ranges of sizes, and fails
+
+
+def _export(net: nn.Module, image: Tensor, further: dict[str, Tensor], output: str) -> Any:
+    """The ModelProto of a network of `image` and `further` inputs: any batch and size."""
     batch = torch.export.Dim("batch")
     axes: dict[str, Any] = {
         "image": {0: batch, 2: torch.export.Dim("height", min=16), 3: torch.export.Dim("width", min=16)},
@@ -52,7 +106,7 @@ def to_onnx(net: nn.Module, *, sizes: Sequence[tuple[int, int]] = PARITY_SIZES, 
             (image,),
             kwargs=further,
             input_names=["image", *further],
-            output_names=["stylized"],
+            output_names=[output],
             opset_version=OPSET,
             dynamo=True,
             external_data=False,
@@ -60,12 +114,7 @@ def to_onnx(net: nn.Module, *, sizes: Sequence[tuple[int, int]] = PARITY_SIZES, 
             verbose=False,
         )
     assert program is not None
-    exported = program.model_proto
-    _keep_all_weights(exported, net)
-    graph = _same_size_out(exported)
-    if float16:
-        graph = halve_weights(graph)
-    return Export(graph, check_parity(net, graph, sizes))
+    return program.model_proto
 
 
 def _keep_all_weights(model: Any, net: nn.Module) -> None:
@@ -112,17 +161,22 @@ def check_parity(net: nn.Module, graph: bytes, sizes: Sequence[tuple[int, int]] 
     Raises:
         FstError: it is 1/255 or more, or not a number; the graph gives another size or cannot be run.
     """
+    return compare(net, runner(graph, "stylized"), sizes)
+
+
+def runner(graph: bytes, output: str) -> Callable[..., Tensor]:
+    """run(image, **further) of a graph on the processor, as the network is called; FstError where it cannot be run."""
     session = session_of(graph)
 
     def run(image: Tensor, **further: Tensor) -> Tensor:
         given = {"image": image} | further
         try:
-            return torch.from_numpy(session.run(["stylized"], {name: each.numpy() for name, each in given.items()})[0])
+            return torch.from_numpy(session.run([output], {name: each.numpy() for name, each in given.items()})[0])
         except Exception as error:  # onnxruntime's errors have no class of their own
             size = f"{image.shape[-2]}x{image.shape[-1]}"
             raise FstError(f"onnxruntime cannot run the exported graph at {size}: {error}") from error
 
-    return compare(net, run, sizes)
+    return run
 
 
 def session_of(graph: bytes) -> Any:
@@ -146,10 +200,8 @@ def compare(net: nn.Module, run: Callable[..., Tensor], sizes: Sequence[tuple[in
         FstError: it is 1/255 or more, or not a number; the export gives another size.
     """
     generator, worst = torch.Generator().manual_seed(1), 0.0
-    for height, width in sizes:
-        # Smooth noise is nearer to a photo than white noise is.
-        coarse = torch.rand(2, 3, max(2, height // 8), max(2, width // 8), generator=generator)
-        image = nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    for size in sizes:
+        image = _smooth_noise(size, generator)
         further = example_inputs(net, len(image), generator)
         with torch.no_grad():
             wanted, got = net(image, **further), run(image, **further)
@@ -159,6 +211,12 @@ def compare(net: nn.Module, run: Callable[..., Tensor], sizes: Sequence[tuple[in
     if not worst < MAX_DIFFERENCE:
         raise FstError(f"the exported graph differs from torch by {worst * 255:.2f}/255; 1/255 is allowed")
     return worst
+
+
+def _smooth_noise(size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Two pictures (2, 3, *size), nearer to photos than white noise is."""
+    coarse = torch.rand(2, 3, *(max(2, length // 8) for length in size), generator=generator)
+    return nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
 
 
 def halve_weights(graph: bytes) -> bytes:

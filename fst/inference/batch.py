@@ -8,6 +8,7 @@ from typing import Any
 
 from fst import images
 from fst.errors import FstError, UsageError
+from fst.inference.regions import Regions
 from fst.inference.stylizer import Stylizer
 
 
@@ -83,7 +84,7 @@ def _refuse_collisions(jobs: Sequence[Job], overwrite: bool) -> None:
         by_target[target] = job.source.resolve()
 
 
-def run(jobs: Iterable[Job], stylizer: Stylizer, *, quality: int = 95, **wishes: Any) -> Iterator[Outcome]:
+def run(jobs: Iterable[Job], stylizer: Stylizer | Regions, *, quality: int = 95, **wishes: Any) -> Iterator[Outcome]:
     """Repaint one after the other; what fails is reported and does not stop the others.
 
     Raises:

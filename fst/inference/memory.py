@@ -11,6 +11,8 @@ _BASE_BYTES = 120e6  # interpreter, onnxruntime and weights
 # Of each network, at width 32: bytes a pixel with onnxruntime's arena, and frugally. Measured in a whole Stylizer:
 # johnson 998 and 633 (512x768), fast 90 and 80 (1080x1920).
 _BYTES_PER_PIXEL = {"johnson": (1050, 670), "fast": (100, 85)}
+# Of an adain network, by its encoder, which takes the most of it.
+_BYTES_PER_PIXEL_ENCODED = {"lite": (560, 300), "vgg19": (1600, 1200)}
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -22,9 +24,21 @@ def needed_bytes(pixels: int, net: dict[str, Any], *, frugal: bool) -> float:
 
     `frugal` is without onnxruntime's memory arena, which takes up to twice as long. Both grow with the network's width.
     """
+    if "encoder" in net:
+        fast, little = _encoded(net)
+        return _BASE_BYTES + pixels * (little if frugal else fast) * max(1.0, float(net.get("width", 64)) / 64)
     net = net.get("net", net)  # in a conditional one
     fast, little = _BYTES_PER_PIXEL.get(str(net.get("name")), _BYTES_PER_PIXEL["johnson"])
     return _BASE_BYTES + pixels * (little if frugal else fast) * float(net.get("width", 32)) / 32
+
+
+def encoder_bytes(pixels: int, net: dict[str, Any]) -> float:
+    """Memory to make a style's code from a picture of so many pixels, frugally."""
+    return _BASE_BYTES + pixels * _encoded(net)[1]
+
+
+def _encoded(net: dict[str, Any]) -> tuple[int, int]:
+    return _BYTES_PER_PIXEL_ENCODED.get(str(net.get("encoder", {}).get("name")), _BYTES_PER_PIXEL_ENCODED["vgg19"])
 
 
 def return_freed_blocks() -> None:

@@ -4,6 +4,8 @@ import contextlib
 import io
 import math
 import os
+from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -11,8 +13,9 @@ import numpy as np
 
 from fst import bundle, images
 from fst.errors import FstError, UsageError
-from fst.inference import memory
-from fst.inputs import Value, neutral, settle
+from fst.inference import memory, style_pictures
+from fst.inference.style_pictures import StylePicture
+from fst.inputs import KINDS, STYLE_SIZES_PX, Value, neutral, settle, whole
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -20,10 +23,12 @@ if TYPE_CHECKING:
 
     AnyPicture = TypeVar("AnyPicture", np.ndarray[Any, Any], Image)
 
-Arrays = dict[str, np.ndarray[Any, np.dtype[np.float32]]]
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Arrays = dict[str, Floats]
 
 _SMALLEST_PX = 16  # what networks take; smaller pictures are padded
 _SHARE = 0.85  # of the free memory that a picture may take
+_MOST_CODES = 64  # kept
 
 # Where a graph can run, best first. TensorRT builds an engine for minutes at every new size: only when asked for.
 PROVIDERS = {
@@ -59,6 +64,7 @@ class Stylizer:
         threads: processor threads; None takes the cores that this process may use.
         memory_bytes: memory that a picture may take; None looks at what is free when it comes.
         provider: one of PROVIDERS; None takes the best that onnxruntime has here, but for TensorRT.
+        style_size: longest side, in pixels, at which a picture is seen as a style, see `encode`.
 
     Raises:
         UsageError: no such model, style or file, a wrong argument, or a provider that onnxruntime does not have here.
@@ -74,44 +80,131 @@ class Stylizer:
         threads: int | None = None,
         memory_bytes: float | None = None,
         provider: str | None = None,
+        style_size: int = 512,
     ) -> None:
-        self._configure(keep_colors, max_side, threads, memory_bytes)
+        self._configure(keep_colors, max_side, threads, memory_bytes, style_size)
         self.provider = None if provider is None else _present(provider)
         file, style = bundle.split_style(model)
         self._bundle = bundle.read(bundle.locate(file))
         self.path = self._bundle.path
         self._describe(self._bundle.recipe, style)
         self._sessions: dict[bool, onnxruntime.InferenceSession] = {}
+        self._encoder: onnxruntime.InferenceSession | None = None
 
     def _configure(
-        self, keep_colors: bool, max_side: int | None, threads: int | None, memory_bytes: float | None
+        self, keep_colors: bool, max_side: int | None, threads: int | None, memory_bytes: float | None, style_size: int
     ) -> None:
         if max_side is not None and max_side < 1:
             raise UsageError(f"the longest side must be at least 1 pixel, not {max_side}")
         if threads is not None and threads < 1:
             raise UsageError(f"threads must be at least 1, not {threads}")
+        least, most = STYLE_SIZES_PX
+        if not least <= style_size <= most:
+            raise UsageError(f"a style is seen at {least} to {most} pixels, not {style_size}")
         self.keep_colors, self.max_side, self.memory_bytes = keep_colors, max_side, memory_bytes
-        self.threads = threads or _cores()
+        self.threads, self.style_size = threads or _cores(), style_size
+        self._codes: OrderedDict[str, Floats] = OrderedDict()  # by the picture's hash
 
     def _describe(self, recipe: bundle.Recipe, style: str | None) -> None:
         self.recipe, self._wishes = recipe, {"styles": style}
-        self.inputs()
+        self._settle({})
 
     def inputs(self, **wishes: Any) -> dict[str, Value]:
         """What the network is told beside the photo: of each input that it has, what is wished, else what is usual.
 
         Args:
+            style_image: a picture to paint like, as `encode` takes it, or several: {picture: weight}, or a list of
+                (picture, weight), of weights that sum to 1. Each is encoded once, however many photos are painted.
             strength: how much style, from 0, the photo itself, to 1, the usual.
             stroke: size of the strokes, from 0.5 to 2; 1, the usual, is as the style was learnt.
             styles: one of the learnt styles by its name, or a mix {"wave": 0.7, "udnie": 0.3} of weights that sum to
                 1; the first is usual, or the one in MODEL:STYLE.
 
         Raises:
-            UsageError: an input that the model does not have, a value out of its range, or an unknown style.
+            UsageError: an input that the model does not have, a value out of its range, an unknown style, or none
+                where the model takes it from a picture.
+            FstError: a style's picture cannot be read, or the model's encoder is not there.
         """
+        image = wishes.pop("style_image", None)
+        if image is not None:
+            if wishes.get("style_code") is not None:
+                raise UsageError("style_image and style_code say the same: leave one out")
+            wishes["style_code"] = self._mixed(image)
+        settled = self._settle(wishes)
+        for name in settled:
+            if KINDS[name].needed and isinstance(settled[name], int):
+                raise UsageError(f"{self.recipe.name} takes its style from a picture: --style-image PICTURE")
+        return settled
+
+    def _settle(self, wishes: Mapping[str, Any]) -> dict[str, Value]:
         name, styles = self.recipe.name, self.recipe.style_names
         usual = settle(self.recipe.inputs, self._wishes, styles=styles, model=name)
         return settle(usual, wishes, styles=styles, model=name)
+
+    def encode(self, picture: StylePicture) -> Floats:
+        """The code (K,) of a style's picture: a file, a PIL image or an array (H, W, 3), uint8 or floats in [0, 1].
+
+        It is seen at `style_size` pixels, transparency laid on white; larger gives larger strokes. Codes can be kept
+        (a file of np.save is taken in a picture's place) and mixed: they are the wish `style_code`.
+
+        Raises:
+            UsageError: the model takes no style from pictures; no such picture, one of less than 16 pixels a side,
+                a code of another model.
+            FstError: a picture or the model's encoder cannot be read, or the memory does not suffice.
+        """
+        if "style_code" not in self.recipe.inputs:
+            raise UsageError(f"{self.recipe.name} takes no style from a picture: leave --style-image out")
+        key = style_pictures.fingerprint(picture)
+        if key not in self._codes:
+            if style_pictures.is_code(picture):
+                self._codes[key] = style_pictures.read_code(picture, self.recipe.inputs["style_code"])
+            else:
+                self._codes[key] = self._encoded(style_pictures.at_size(picture, self.style_size))
+            while len(self._codes) > _MOST_CODES:
+                self._codes.popitem(last=False)
+        self._codes.move_to_end(key)
+        return self._codes[key]
+
+    def _encoded(self, pixels: images.Pixels) -> Floats:
+        """(H, W, 3) uint8 -> (K,)."""
+        height, width = pixels.shape[:2]
+        needed, free = memory.encoder_bytes(width * height, self.recipe.net), self._free_bytes()
+        if needed > free:
+            raise FstError(
+                f"to see a style at {width}x{height} takes {needed / 1e9:.1f} GB of memory where {free / 1e9:.1f} GB "
+                "can be had: choose a smaller --style-size"
+            )
+        code: Floats = self._encode(images.to_float(pixels))[0]
+        return code
+
+    def _mixed(self, image: Any) -> Floats:
+        """The code of a picture, or of several with weights."""
+        if not isinstance(image, Mapping | list | tuple):
+            return self.encode(image)
+        pairs = list(image.items() if isinstance(image, Mapping) else image)
+        weights = whole([f"{picture!s:.60}" for picture, _ in pairs], [weight for _, weight in pairs])
+        codes = [np.float32(weight) * self.encode(picture) for (picture, _), weight in zip(pairs, weights, strict=True)]
+        mixed: Floats = np.sum(codes, 0)
+        return mixed
+
+    def _encode(self, image: Floats) -> Floats:
+        """(1, 3, H, W) float32 in [0, 1] -> (1, K)."""
+        if self._encoder is None:
+            self._encoder = _make_session(
+                self._read_encoder(), self.threads, self.provider, arena=False, output="style_code"
+            )
+        code: Floats = self._encoder.run(["style_code"], {"image": image})[0]
+        return code
+
+    def _read_encoder(self) -> bundle.Bundle:
+        path = bundle.encoder_of(self.path)
+        if not path.is_file():
+            raise FstError(f"{path} is not there: it reads style pictures, and belongs beside {self.path}")
+        encoder = bundle.read(path)
+        own, other = ((r.name, r.net, r.steps, r.created) for r in (self.recipe, encoder.recipe))
+        if own != other:
+            raise bundle.BundleError(f"{path} is of another model than {self.path}: take both files of one export")
+        return encoder
 
     def __call__(self, picture: "AnyPicture", **wishes: Any) -> "AnyPicture":
         """Repaint a picture: same type out as in. `wishes` are those of `inputs`, here and below.
@@ -132,17 +225,14 @@ class Stylizer:
 
     def _array(self, picture: np.ndarray[Any, Any], **wishes: Any) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8 or floating -> the same."""
-        if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-            raise UsageError(f"a picture as an array is (height, width, 3), not {picture.shape}")
+        pixels = images.from_array(picture)
         if picture.dtype == np.uint8:
-            return self.repaint(picture, **wishes)
-        if not np.issubdtype(picture.dtype, np.floating):
-            raise UsageError(f"a picture as an array is uint8, or floats in [0, 1], not {picture.dtype}")
-        planes = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32).clip(0, 1)
+            return self.repaint(pixels, **wishes)
         plan = self.plan((picture.shape[1], picture.shape[0]))
         if self.keep_colors or plan.size != (picture.shape[1], picture.shape[0]):
-            planes = images.to_float(self.repaint(images.to_uint8(planes), **wishes))
+            planes = images.to_float(self.repaint(pixels, **wishes))
         else:
+            planes = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32).clip(0, 1)
             planes = self._run(planes, frugal=plan.frugal, **wishes)
         restyled: np.ndarray[Any, Any] = planes[0].transpose(1, 2, 0).astype(picture.dtype)
         return restyled
@@ -166,7 +256,7 @@ class Stylizer:
     def plan(self, size: tuple[int, int]) -> Plan:
         """How a picture of (width, height) will be painted, in the memory there is."""
         width, height = images.fit_within(size, self.max_side) if self.max_side else size
-        free = _SHARE * (memory.available_bytes() if self.memory_bytes is None else self.memory_bytes)
+        free = self._free_bytes()
         fast, frugal = (memory.needed_bytes(width * height, self.recipe.net, frugal=f) for f in (False, True))
         if fast <= free:
             return Plan((width, height), False, None)
@@ -180,6 +270,9 @@ class Stylizer:
         instead = f"painted at {fitting[0]}x{fitting[1]} and not at {width}x{height}"
         note = f"{instead}, which takes {frugal / 1e9:.1f} GB of memory where {free / 1e9:.1f} GB can be had"
         return Plan(fitting, True, note)
+
+    def _free_bytes(self) -> float:
+        return _SHARE * (memory.available_bytes() if self.memory_bytes is None else self.memory_bytes)
 
     def _run(
         self, image: np.ndarray[Any, np.dtype[np.float32]], *, frugal: bool, **wishes: Any
@@ -219,7 +312,7 @@ class Stylizer:
 
 
 def _make_session(
-    model: bundle.Bundle, threads: int, provider: str | None, *, arena: bool
+    model: bundle.Bundle, threads: int, provider: str | None, *, arena: bool, output: str = "stylized"
 ) -> "onnxruntime.InferenceSession":
     """A session on `provider`, or on the best there is; what it cannot run, the processor does.
 
@@ -252,6 +345,8 @@ def _make_session(
             f"{model.path}: its graph takes {', '.join(sorted(has))}, its recipe says {', '.join(sorted(wanted))}: "
             "export it again"
         )
+    if (makes := {each.name for each in session.get_outputs()}) != {output}:
+        raise bundle.BundleError(f"{model.path}: its graph makes {', '.join(sorted(makes))}, and not {output}")
     if provider and PROVIDERS[provider] not in session.get_providers():
         raise FstError(
             f"onnxruntime has {provider!r} but cannot start it: look at its driver and libraries, or use cpu"

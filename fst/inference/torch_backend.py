@@ -12,7 +12,7 @@ import numpy as np
 
 from fst import bundle
 from fst.errors import FstError, UsageError
-from fst.inference.stylizer import Arrays, Stylizer
+from fst.inference.stylizer import Arrays, Floats, Stylizer
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class TorchStylizer(Stylizer):
         path: the file that it came from.
         style: the one that is usual, of a network of several; None takes the first.
         device: "cpu" or "cuda"; None takes CUDA where there is one.
-        keep_colors, max_side, threads, memory_bytes: see Stylizer.
+        keep_colors, max_side, threads, memory_bytes, style_size: see Stylizer.
 
     Raises:
         UsageError: a wrong argument, or a device that is not there.
@@ -51,10 +51,11 @@ class TorchStylizer(Stylizer):
         max_side: int | None = None,
         threads: int | None = None,
         memory_bytes: float | None = None,
+        style_size: int = 512,
     ) -> None:
         import torch
 
-        self._configure(keep_colors, max_side, threads, memory_bytes)
+        self._configure(keep_colors, max_side, threads, memory_bytes, style_size)
         self.provider = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if self.provider not in ("cpu", "cuda"):
             raise UsageError(f"torch has no provider {self.provider!r} here; it has cpu and cuda")
@@ -85,6 +86,13 @@ class TorchStylizer(Stylizer):
                 ) from error
             painted: np.ndarray[Any, Any] = stylized.float().cpu().numpy()
             return painted
+
+    def _encode(self, image: Floats) -> Floats:
+        import torch
+
+        with torch.inference_mode():
+            code: Floats = self._net.encode(torch.from_numpy(image).to(self.provider)).cpu().numpy()  # type: ignore[operator]
+            return code
 
     def _on_cuda(self, image: "torch.Tensor", **further: "torch.Tensor") -> "torch.Tensor":
         size = tuple(image.shape)

@@ -59,7 +59,7 @@ def quote_paths(argv: Sequence[str]) -> list[str]:
     """Quote the values of PATH_KEYS, so that spaces, commas, = signs and brackets in them reach us.
 
     In a sweep a comma separates values, unless a file or folder is called just so; values that are quoted already,
-    `null` and interpolations are left alone.
+    `null` and interpolations are left alone. Of `styles`, what is there as a file or folder is quoted.
     """
     many = any(word in ("-m", "--multirun") for word in argv)
     quoted = []
@@ -70,8 +70,21 @@ def quote_paths(argv: Sequence[str]) -> list[str]:
             known = Path(value).exists()
             if known or not (many and ("," in value or "(" in value)):
                 word = f"{key}={quote(value)}"
+        elif key == "styles" and not _is_hydras_own(value):
+            word = f"{key}={_quote_places(value)}"
         quoted.append(word)
     return quoted
+
+
+def _quote_places(value: str) -> str:
+    """A file or folder, or [a list] of them and of names: those that are there are quoted."""
+    place = os.path.expanduser(value)
+    if Path(place).exists():
+        return quote(place)
+    if value[0] != "[" or value[-1] != "]" or set(value) & set("{}'\""):
+        return value
+    places = (each.strip() for each in value[1:-1].split(","))
+    return f"[{','.join(_quote_places(each) if each else each for each in places)}]"
 
 
 def _is_hydras_own(value: str) -> bool:

@@ -39,6 +39,8 @@ class StylePool:
             if not isinstance(place, dict) and folder.is_dir():
                 self.names.append(folder.name)
                 self.pictures.append(_read_folder(folder))
+            elif isinstance(place, str) and set(place) & set("/\\") and "://" not in place and not folder.exists():
+                raise UsageError(f"styles={place}: no such folder or picture")
             else:
                 style = named_style(place, size_px=_SIDE_PX)
                 self.names.append(style.label)
@@ -103,7 +105,8 @@ def _read_folder(folder: Path) -> list[Tensor]:
         if min(picture.size) >= 32:
             found.append(_bytes(_short_side(torch.from_numpy(images.to_float(np.asarray(picture))))))
     if not found:
-        raise UsageError(f"styles={folder}: no pictures in it or in the folders under it")
+        unfit = f"none of its {len(files)} pictures can be read and has 32 pixels a side"
+        raise UsageError(f"styles={folder}: {unfit if files else 'no pictures in it or in the folders under it'}")
     return found
 
 

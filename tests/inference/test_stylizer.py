@@ -1,5 +1,6 @@
 """The Stylizer against onnx graphs whose result is known, and against onnxruntime called by hand."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -122,6 +123,119 @@ def test_a_recipe_that_does_not_fit_its_graph_is_refused(painting_model, tmp_pat
     bundle.write_onnx(tmp_path / "x.onnx", painting_model.read_bytes(), recipe)
     with pytest.raises(bundle.BundleError, match="its graph takes image, strength, stroke, styles, its recipe says"):
         Stylizer(tmp_path / "x.onnx")(photo())
+
+
+def style_file(folder, name, colour, size=(40, 24)):
+    images.write(folder / name, np.full((*size, 3), colour, np.uint8))
+    return folder / name
+
+
+RED, GREEN = (200, 40, 20), (20, 160, 60)
+
+
+def test_a_style_from_a_picture_in_every_form(any_model, tmp_path):
+    pixels, path = photo(), style_file(tmp_path, "red.png", RED)
+    wanted = 0.25 * np.array(RED) + 0.75 * pixels
+    made = Stylizer(any_model)
+    array = images.read(path).pixels
+    for style in (path, str(path), array, array / 255, Image.fromarray(array)):
+        assert np.abs(made.repaint(pixels, style_image=style, strength=0.25) - wanted).max() <= 0.501
+    np.save(tmp_path / "red.npy", made.encode(path))
+    np.testing.assert_allclose(made.encode(path), np.array(RED) / 255, atol=1e-3)
+    assert np.abs(made.repaint(pixels, style_image=tmp_path / "red.npy", strength=0.25) - wanted).max() <= 0.501
+
+
+def test_transparency_of_a_style_is_white(any_model):
+    half = np.dstack(
+        [np.full((20, 20, 3), RED, np.uint8), np.repeat(np.array([0, 255], np.uint8), 200).reshape(20, 20)]
+    )
+    np.testing.assert_allclose(
+        Stylizer(any_model).encode(Image.fromarray(half)) * 255, (np.array(RED) + 255) / 2, atol=1
+    )
+
+
+def test_several_style_pictures_are_mixed_by_their_codes(any_model, tmp_path):
+    red, green = style_file(tmp_path, "red.png", RED), style_file(tmp_path, "green.png", GREEN)
+    wanted = (0.7 * np.array(RED) + 0.3 * np.array(GREEN)) / 255
+    made = Stylizer(any_model)
+    for several in ({red: 0.7, green: 0.3}, [(red, 0.7), (images.read(green).pixels, 0.3)]):
+        np.testing.assert_allclose(made.inputs(style_image=several)["style_code"], wanted, atol=1e-3)
+    with pytest.raises(UsageError, match=r"sum to 1.2, not to 1: .*red.png=0.58,.*green.png=0.42 would"):
+        made(photo(), style_image={red: 0.7, green: 0.5})
+
+
+def test_a_style_is_encoded_once_however_it_comes(any_model, tmp_path, monkeypatch):
+    made, count = Stylizer(any_model), []
+    encode = made._encode
+    monkeypatch.setattr(made, "_encode", lambda image: count.append(image.shape) or encode(image))
+    red = style_file(tmp_path, "red.png", RED)
+    for _ in range(3):
+        made(photo(), style_image=red)
+        made(photo(), style_image={red: 1.0})
+        made(photo(), style_image=images.read(red).pixels)  # another form: its own entry
+    assert count == [(1, 3, 512, 307)] * 2
+    style_file(tmp_path, "red.png", GREEN)  # the same name, other content
+    np.testing.assert_allclose(made.encode(red) * 255, GREEN, atol=0.1)
+    assert len(count) == 3
+
+
+@pytest.mark.parametrize(
+    ("style_size", "size", "seen"), [(512, (24, 40), (307, 512)), (64, (300, 100), (64, 21)), (64, (16, 900), (16, 64))]
+)
+def test_a_style_is_seen_at_style_size(any_model, monkeypatch, style_size, size, seen):
+    made, shapes = Stylizer(any_model, style_size=style_size), []
+    monkeypatch.setattr(made, "_encode", lambda image: shapes.append(image.shape[2:]) or np.zeros((1, 3), np.float32))
+    made.encode(photo(*size))
+    assert shapes == [seen]
+
+
+def test_style_pictures_that_cannot_be(any_model, inverting_model, tmp_path):
+    made = Stylizer(any_model)
+    (tmp_path / "text.png").write_text("no picture")
+    np.save(tmp_path / "long.npy", np.zeros(4, np.float32))
+    np.save(tmp_path / "nan.npy", np.full(3, np.nan))
+    (tmp_path / "no.npy").write_bytes(b"nothing")
+    for style, said in (
+        (photo(1, 1), "the style's picture is 1x1 px: too small"),
+        (style_file(tmp_path, "thin.png", RED, (300, 15)), "thin.png is 15x300 px: too small"),
+        (tmp_path / "none.png", "none.png: no such picture"),
+        (tmp_path, "a folder: name pictures in it"),
+        (tmp_path / "text.png", "text.png: is no picture"),
+        (tmp_path / "long.npy", "no code of this model, which is 3 finite numbers"),
+        (tmp_path / "nan.npy", "no code of this model"),
+        (tmp_path / "no.npy", "no code that np.save wrote"),
+        (3, "is a file, a PIL image or a numpy array, not int"),
+        (np.zeros((20, 20), np.uint8), "as an array is"),
+    ):
+        with pytest.raises(FstError, match=said) as caught:
+            made(photo(), style_image=style)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="any takes its style from a picture: --style-image PICTURE"):
+        made(photo())
+    with pytest.raises(UsageError, match="say the same"):
+        made(photo(), style_image=photo(), style_code=np.zeros(3, np.float32))
+    with pytest.raises(UsageError, match="invert takes no style from a picture: leave --style-image out"):
+        Stylizer(inverting_model)(photo(), style_image=photo())
+    with pytest.raises(UsageError, match="at 32 to 4096 pixels, not 8"):
+        Stylizer(any_model, style_size=8)
+    with pytest.raises(FstError, match=r"to see a style at 512x512 takes .* choose a smaller --style-size"):
+        Stylizer(any_model, memory_bytes=1e6).encode(photo(20, 20))
+
+
+def test_the_encoder_belongs_beside_its_model(any_model, tmp_path):
+    model = tmp_path / "any.onnx"
+    model.write_bytes(any_model.read_bytes())
+    with pytest.raises(FstError, match=r"any\.encoder\.onnx is not there: it reads style pictures, and belongs beside"):
+        Stylizer(model)(photo(), style_image=photo())
+    encoder = bundle.read(bundle.encoder_of(any_model))
+    bundle.write_onnx(bundle.encoder_of(model), encoder.graph, dataclasses.replace(encoder.recipe, steps=9))
+    with pytest.raises(bundle.BundleError, match=r"is of another model than .*: take both files of one export"):
+        Stylizer(model)(photo(), style_image=photo())
+    with pytest.raises(UsageError, match=r"any\.encoder\.onnx reads style pictures for .*any\.onnx, beside which"):
+        Stylizer(bundle.encoder_of(any_model))
+    (tmp_path / "renamed.onnx").write_bytes(bundle.encoder_of(any_model).read_bytes())
+    with pytest.raises(bundle.BundleError, match="its graph makes style_code, and not stylized"):
+        Stylizer(tmp_path / "renamed.onnx")(photo())
 
 
 def test_max_side(inverting_model):
