@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         milliseconds = "" if row["milliseconds_at_512"] is None else f"{row['milliseconds_at_512']:.0f}"
         size = f"{row['size_bytes'] / 1e6:.1f} MB"
         cells = (row["name"], row["artist"], row["year"], size, row["license"], milliseconds)
-        further = " ".join(row["inputs"])
+        further = " ".join("style_image" if name == "style_code" else name for name in row["inputs"])
         table.add_row(*(str(cell or "") for cell in (*cells, further, row["path"])))
     console = Console(width=10_000)
     Console(width=console.measure(table).maximum).print(table)  # a path that is folded cannot be copied
@@ -67,8 +67,9 @@ def milliseconds(model: str, *, side: int = 512, repeats: int = 3) -> float:
     from fst.inference.stylizer import Stylizer
 
     stylizer, picture, took = Stylizer(model), np.full((side, side, 3), 128, np.uint8), []
+    told = stylizer.inputs(style_image=picture if "style_code" in stylizer.recipe.inputs else None)
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        stylizer.repaint(picture)
+        stylizer.repaint(picture, **told)
         took.append((time.perf_counter() - started) * 1e3)
     return statistics.median(took[1:])
