@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -136,13 +137,22 @@ def _same_size_out(model: Any) -> bytes:
 
 
 def example_inputs(net: nn.Module, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Values of a network's further inputs, (batch,) or (batch, K): the neutral ones, then random ones in each row."""
+    """Values of a network's further inputs, (batch,) or (batch, K): the neutral ones, then random ones in each row.
+
+    A style's code is one, of pictures, and a rotation is one: what no network will be told says nothing of it.
+    """
 
     def values(name: str, declared: Value) -> Tensor:
         kind = KINDS[name]
         if kind.needed:
-            return torch.randn(batch, int(declared), generator=generator)  # type: ignore[arg-type]
+            with torch.no_grad():
+                code: Tensor = net.encode(_smooth_noise((48, 64), generator, batch))  # type: ignore[operator]
+            return code
         first = torch.tensor(neutral(name, declared), dtype=torch.float32)[None]
+        if name == "rotation":
+            c = math.isqrt(first.shape[1])
+            turn = torch.linalg.qr(torch.randn(batch - 1, c, c, generator=generator))[0] - torch.eye(c)
+            return torch.cat([first, turn.flatten(1)])
         if kind.vector:
             return torch.cat([first, torch.randn(batch - 1, first.shape[1], generator=generator)])
         random = torch.rand(batch - 1, *first.shape[1:], generator=generator)
@@ -213,9 +223,9 @@ def compare(net: nn.Module, run: Callable[..., Tensor], sizes: Sequence[tuple[in
     return worst
 
 
-def _smooth_noise(size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Two pictures (2, 3, *size), nearer to photos than white noise is."""
-    coarse = torch.rand(2, 3, *(max(2, length // 8) for length in size), generator=generator)
+def _smooth_noise(size: tuple[int, int], generator: torch.Generator, count: int = 2) -> Tensor:
+    """Pictures (count, 3, *size), nearer to photos than white noise is."""
+    coarse = torch.rand(count, 3, *(max(2, length // 8) for length in size), generator=generator)
     return nn.functional.interpolate(coarse, size, mode="bicubic").clamp(0, 1)
 
 

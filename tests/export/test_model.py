@@ -1,14 +1,18 @@
 """Networks to files and back."""
 
+import dataclasses
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
-from fst import bundle, nets
+from fst import bundle, images, nets
 from fst.cli import main
 from fst.errors import FstError, UsageError
 from fst.export import model
+from fst.inference.stylizer import Stylizer
+from fst.perceptual import encoders
 
 
 @pytest.fixture
@@ -80,6 +84,51 @@ def test_options_go_with_their_kind_of_file(small, tmp_path, photos):
         with pytest.raises(UsageError, match=r"is for \.(onnx|pt2) files|do not go together"):
             model.write(tmp_path / name, *small, **option)
     assert not list(tmp_path.glob("x.*"))
+
+
+@pytest.fixture(scope="module")
+def any_net():
+    torch.manual_seed(0)
+    recipe = {"name": "adain", "encoder": {"name": "lite", "tap": "relu3_1"}, "width": 4, "blocks": 0}
+    net = nets.build(recipe, encoder=lambda _: encoders.pretrained("lite"))
+    return net, bundle.Recipe(name="any", method="adain", net=nets.recipe_of(net), inputs=nets.inputs_of(net))
+
+
+def test_a_model_of_any_style_comes_with_its_encoder(any_net, tmp_path, photo):
+    """Both files paint what the network paints; what is not an .onnx is one file, or refused."""
+    net, recipe = any_net
+    model.write(tmp_path / "x.onnx", net, recipe)
+    assert {file.name for file in tmp_path.iterdir()} == {"x.onnx", "x.encoder.onnx"}
+    encoder = bundle.read(tmp_path / "x.encoder.onnx").recipe
+    assert encoder == dataclasses.replace(recipe, inputs={})
+    picture, style = np.asarray(photo(1, 50, 40)), np.asarray(photo(2, 64, 48))
+    got = Stylizer(tmp_path / "x.onnx", style_size=64)(picture, style_image=style, strength=0.7)
+    x, y = (torch.from_numpy(images.to_float(each)) for each in (picture, style))
+    with torch.no_grad():
+        wanted = net(x, net.encode(y), torch.tensor([0.7]))[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(got - wanted).max() <= 1.5
+    again, _ = model.read(tmp_path)  # of a folder, the model and not its encoder
+    assert same(net, again)
+
+
+def test_what_a_model_of_any_style_is_not_written_as(any_net, tmp_path, photos):
+    for name, option in (("x.pt2", {}), ("x.onnx", {"calibration": photos})):
+        with pytest.raises(UsageError, match=r"a model of any style is written as \.onnx"):
+            model.write(tmp_path / name, *any_net, **option)
+    with pytest.raises(UsageError, match=r"x\.encoder\.onnx reads style pictures for .*x\.onnx"):
+        model.write(tmp_path / "x.encoder.onnx", *any_net)
+    with pytest.raises(UsageError, match="reads style pictures"):
+        model.read(tmp_path / "x.encoder.onnx")
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_both_files_or_neither(any_model, tmp_path):
+    graph = bundle.read(any_model)
+    encoder = bundle.read(bundle.encoder_of(any_model)).graph
+    (tmp_path / "x.encoder.onnx").mkdir()  # which cannot be written over
+    with pytest.raises(FstError, match="is a folder"):
+        bundle.write_onnx(tmp_path / "x.onnx", graph.graph, graph.recipe, encoder=encoder)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.encoder.onnx"]
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from fst.errors import FstError
-from fst.export.onnx import OPSET, Export, check_parity, to_onnx
+from fst.export import onnx as onnx_export
+from fst.export.onnx import OPSET, Export, check_parity, encoder_to_onnx, to_onnx
 from fst.nets.johnson import JohnsonNet
 
 
@@ -192,3 +193,43 @@ def test_weights_that_float16_cannot_hold_are_refused() -> None:
         steep.trunk[0].first.conv.weight.mul_(1e6)  # past 65,504; the norm after it would undo it
     with pytest.raises(FstError, match="differs from torch by nan"):
         to_onnx(steep, sizes=[(16, 20)], float16=True)
+
+
+class Coded(torch.nn.Module):
+    """Codes are mean and mean square of a convolution."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.factor = torch.nn.Conv2d(3, 4, 3), factor
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        features = self.conv(pictures)
+        return self.factor * torch.cat([features.mean((2, 3)), features.square().mean((2, 3))], 1)
+
+
+def test_an_encoder_gives_torchs_codes() -> None:
+    net, exported = Coded(), encoder_to_onnx(Coded())
+    model = onnx.load_from_string(exported.graph)
+    onnx.checker.check_model(model, full_check=True)
+    (value,) = model.graph.output
+    assert (value.name, [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]) == (
+        "style_code",
+        ["batch", 8],
+    )
+    session = onnxruntime.InferenceSession(exported.graph, providers=["CPUExecutionProvider"])
+    for batch, height, width in ((1, 16, 16), (2, 37, 90)):
+        image = torch.rand(batch, 3, height, width)
+        (got,) = session.run(None, {"image": image.numpy()})
+        np.testing.assert_allclose(got, net.encode(image).detach().numpy(), rtol=1e-4, atol=1e-6)
+    assert 0 <= exported.max_difference < 1e-5
+
+
+def test_an_encoder_that_gives_other_codes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = encoder_to_onnx(Coded(1.02)).graph
+    run = onnx_export.runner(graph, "style_code")
+    monkeypatch.setattr(onnx_export, "runner", lambda *_: run)
+    with pytest.raises(FstError, match=r"encoder differs from torch by 2\.00% of a code; 1% is allowed"):
+        encoder_to_onnx(Coded())
+    with pytest.raises(FstError, match="encoder differs from torch by nan%"):
+        encoder_to_onnx(Coded(float("nan")))

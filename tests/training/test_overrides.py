@@ -61,6 +61,32 @@ def test_in_a_sweep_a_comma_separates_unless_a_file_has_that_name(tmp_path: Path
     assert cli.quote_paths(["-m", f"style.image={tmp_path}/a,b.jpg"]) == ["-m", f"style.image='{tmp_path}/a,b.jpg'"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("styles=old paintings/", "styles='old paintings/'"),
+        ("styles=[old paintings/,wave]", "styles=['old paintings/',wave]"),
+        ("styles=[ old paintings , a=b.jpg, mine.jpg]", "styles=['old paintings','a=b.jpg',mine.jpg]"),
+        ("styles=~/mine.jpg", "styles=HOME/mine.jpg"),
+        ("styles=[~/mine.jpg]", "styles=[HOME/mine.jpg]"),
+        ("styles=[wave,{style: wave, size_px: 768}]", "styles=[wave,{style: wave, size_px: 768}]"),
+        ("styles=['old paintings']", "styles=['old paintings']"),
+        ("styles=[wave,udnie]", "styles=[wave,udnie]"),
+        ("styles=null", "styles=null"),
+        ("styles=[]", "styles=[]"),
+    ],
+)
+def test_places_of_styles_are_quoted_where_they_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "old paintings").mkdir()
+    (tmp_path / "a=b.jpg").touch()
+    (tmp_path / "mine.jpg").touch()
+    assert cli.quote_paths([typed]) == [meant.replace("HOME", str(tmp_path))]
+
+
 def test_layers_with_and_without_weights() -> None:
     assert cli.layers(["relu1_1", "relu2_1:2"], "k") == {"relu1_1": 1.0, "relu2_1": 2.0}
     assert cli.layers(["relu1_1", {"relu2_1": 0.5}], "k") == {"relu1_1": 1.0, "relu2_1": 0.5}

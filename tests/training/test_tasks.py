@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from fst import nets
 from fst.nets.conditional import ConditionalNet
+from fst.perceptual import encoders
 from fst.perceptual.losses import PerceptualLoss, style_loss, style_target
 from fst.perceptual.vgg import VGG19
-from fst.training.tasks import STROKES, MultiTask, PerStyleTask, StyleTask
+from fst.training.style_pool import StylePool
+from fst.training.tasks import STROKES, AnyStyleTask, MultiTask, PerStyleTask, StyleTask
 
 LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0}
 LOSS = PerceptualLoss(style_layers=LAYERS, content_layers={"relu2_1": 1.0})
@@ -132,6 +135,50 @@ def test_a_style_that_is_added_is_the_only_one_asked_for(vgg: VGG19) -> None:
     terms, restyled = task.score(photos, look.inputs)
     target = style_target([picture(3)], [vgg(picture(3), LAYERS)], LAYERS)
     torch.testing.assert_close(terms.style, style_loss(vgg(restyled, LAYERS), target.grams, LAYERS))
+
+
+def test_any_style_is_judged_by_each_photos_own_style_picture(vgg: VGG19, tmp_path: Path) -> None:
+    """Two photos, two styles, two strengths, each against a target worked out for it alone."""
+    for number in range(2):
+        side = np.asarray(picture(number + 1)[0].permute(1, 2, 0) * 255).astype(np.uint8)
+        Image.fromarray(side).save(tmp_path / f"{number}.png")
+    torch.manual_seed(0)
+    net = nets.build(
+        {"name": "adain", "width": 4, "blocks": 0, "encoder": {"name": "lite", "tap": "relu3_1"}},
+        encoder=lambda _: encoders.pretrained("lite"),
+    )
+    pool = StylePool([str(tmp_path / f"{number}.png") for number in range(2)])
+    optimizer: Any = torch.optim.Adam
+    task = AnyStyleTask(net=net, extractor=vgg, loss=LOSS, optimizer=optimizer, schedule=None, pool=pool)  # type: ignore[arg-type]
+    photos, styles = (torch.cat([picture(seed) for seed in seeds]) for seeds in ((11, 12), (1, 2)))
+    strength = torch.tensor([1.0, 0.25])
+    terms, restyled = task.score(photos, {"style_picture": styles, "strength": strength})
+    with torch.no_grad():
+        torch.testing.assert_close(restyled, net(photos, net.encode(styles), strength))
+
+    def grams(image: Tensor) -> dict[str, np.ndarray]:
+        found = {}
+        for name, value in vgg(image, LAYERS).items():
+            f = value[0].detach().double().numpy()
+            found[name] = np.einsum("ihw,jhw->ij", f, f) / f.size
+        return found
+
+    losses = []
+    for name in LAYERS:
+        wanted = [
+            grams(styles[:1])[name],
+            0.25 * grams(styles[1:])[name] + 0.75 * grams(photos[1:])[name],
+        ]
+        own = [grams(each[None])[name] for each in restyled]
+        losses.append([((a - b) ** 2).mean() / (b**2).mean() for a, b in zip(own, wanted, strict=True)])
+    np.testing.assert_allclose(terms.style.detach().numpy(), np.mean(losses, 0), rtol=1e-3)
+
+    drawn = task.draw(300, 16)
+    assert drawn["style_picture"].shape == (300, 3, 16, 16)
+    assert (drawn["strength"] == 1).float().mean() == pytest.approx(0.5, abs=0.1)
+    looks = task.looks()
+    assert [look.scored for look in looks] == [True, True, False]
+    torch.testing.assert_close(looks[1].inputs["style_picture"], pool.whole(1, 256))
 
 
 def test_frozen_weights_are_not_given_to_the_optimizer(vgg: VGG19) -> None:

@@ -461,3 +461,46 @@ def test_a_sweep_over_lists_of_styles(fst_train: Run, several: list[str]) -> Non
     ended = fst_train("-m", *base, "styles=[woodcut,pointillism],[woodcut,stained_glass]", "hydra.sweep.dir=s")
     assert (ended.code, ended.error) == (0, "")
     assert {path.name for path in Path("s").iterdir() if path.is_dir()} == {"0_multi", "1_multi"}
+
+
+@pytest.mark.slow
+def test_any_style_learns_stops_goes_on_and_leaves_both_files(
+    losses: Losses, fst_train: Run, tiny: list[str], tmp_path: Path
+) -> None:
+    """A folder with a space in its name, beside a style; resumed, the same styles and crops are drawn."""
+    folder = tmp_path / "old paintings"
+    folder.mkdir()
+    for number, colour in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (50, 40), colour).save(folder / f"{number}.png")
+    given = [word for word in tiny if not word.startswith("style")]
+    given += ["method=adain", f"styles=[{folder},woodcut]", "trainer.max_steps=4", "trainer.checkpoint_every_n_steps=2"]
+    assert fst_train(*given, "hydra.run.dir=unbroken").code == 0
+    stopped = fst_train(*given, at={2: signal.SIGINT})
+    assert stopped.error.startswith("stopped at step 2; go on with: fst train ckpt=")
+    ended = fst_train("ckpt=last", export=True)
+    (run,) = Path("runs/any").iterdir()
+    assert (ended.code, ended.err) == (0, "")
+    use = f"use it: fst stylize PHOTO.jpg --style {run.resolve()}/any.onnx --style-image PICTURE.jpg -o out/"
+    assert use in ended.out
+    assert_same(losses(run), losses(Path("unbroken")))
+    recipe = bundle.read_recipe(run / "any.onnx", verify=True)
+    assert (recipe.method, recipe.steps, recipe.styles) == ("adain", 4, [])
+    assert recipe.inputs == {"style_code": 512, "strength": 1.0}
+    assert bundle.read_recipe(run / "any.encoder.onnx", verify=True).inputs == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["method=adain"], r"method=adain learns from styles=\[FOLDER,wave,...\]: folders, pictures or styles"),
+        (["method=adain", "styles=nowhere/"], "styles=nowhere/: no such folder or picture"),
+        (["method=adain", "styles=[wav]"], "no style is called 'wav': did you mean wave"),
+        (["method=adain", "styles=wave", "adjustable=true"], "learns from .* alone"),
+        (["method=adain", "styles=wave", "net.encoder.tap=relu2_1"], "cannot be painted from"),
+    ],
+)
+def test_any_style_without_styles_is_one_line(fst_train: Run, tiny: list[str], words: list[str], said: str) -> None:
+    ended = fst_train(*(word for word in tiny if not word.startswith("style")), *words)
+    assert ended.code == 2
+    assert re.search(said, ended.error)
+    assert "\n" not in ended.error
