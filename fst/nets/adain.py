@@ -135,7 +135,7 @@ class _Body(nn.Module):
         super().__init__()
         self.quarter = quarter
         self.narrow = nn.Conv2d(channels, width if quarter else 2 * width, 1)
-        self.down = ConvNorm(width, 2 * width, 3, stride=2) if quarter else nn.Identity()
+        self.down: nn.Module = ConvNorm(width, 2 * width, 3, stride=2) if quarter else nn.Identity()
         self.grain = Grain(2 * width)
         self.trunk = nn.Sequential(*[Residual(2 * width) for _ in range(blocks)])
         self.up = nn.Conv2d(2 * width, width, 1)
