@@ -26,8 +26,8 @@ class AdaINNet(nn.Module):
     2020, "Diversified Arbitrary Style Transfer via Deep Feature Perturbation", section 3) makes many results.
 
     Departure from these: the decoder is no mirror of the encoder. It works at an eighth, a quarter and half of the
-    resolution, much as `FastNet` does, and its instance norms are told what the mean and the deviation of its input are: to
-    put paint where a style has paint takes more than the features of a photo.
+    resolution, much as `FastNet` does, and its instance norms are told the mean and the deviation of its input: to put
+    paint where a style has paint takes more than the features of a photo.
 
     At strength s the features go s of the way (ibid., section 6.3), and the picture s (2 - s): the photo itself at 0.
 
