@@ -10,9 +10,8 @@ from torch.nn import functional as F
 from fst.convolution import double
 from fst.feature_stats import adain, moments, root_of_covariance, whitening_coloring
 from fst.inputs import Value
-from fst.nets.blocks import ConvNorm, Grain, Residual
+from fst.nets.blocks import ConvNorm, Grain, ReflectedConv, Residual
 from fst.nets.conditional import conditional_norms, split_numbers
-from fst.nets.fast import shuffle
 
 _HIDDEN = 128
 _MULTIPLE = 8  # of which the decoder makes pictures
@@ -27,8 +26,8 @@ class AdaINNet(nn.Module):
     2020, "Diversified Arbitrary Style Transfer via Deep Feature Perturbation", section 3) makes many results.
 
     Departure from these: the decoder is no mirror of the encoder. It works at an eighth, a quarter and half of the
-    resolution, as `FastNet` does, and its instance norms are told what the mean and the deviation of its input are: to
-    put paint where a style has paint takes more than the features of a photo.
+    resolution, much as `FastNet` does, and its instance norms are told the mean and the deviation of its input: to put
+    paint where a style has paint takes more than the features of a photo.
 
     At strength s the features go s of the way (ibid., section 6.3), and the picture s (2 - s): the photo itself at 0.
 
@@ -116,11 +115,11 @@ class Decoder(nn.Module):
             raise ValueError(f"the encoder must be at a quarter or an eighth of the photo's size, not at 1/{factor}")
         self.body = _Body(channels, width, blocks, quarter=factor == 4)
         self.sizes, start = conditional_norms(self.body)
-        self.tell = nn.Sequential(nn.Linear(2 * channels, _HIDDEN), nn.ReLU(), nn.Linear(_HIDDEN, len(start)))
-        last = self.tell[-1]
+        last = nn.Linear(_HIDDEN, len(start))
         with torch.no_grad():
             last.weight.mul_(0.1)
             last.bias.copy_(start)
+        self.tell = nn.Sequential(nn.Linear(2 * channels, _HIDDEN), nn.ReLU(), last)
 
     def forward(self, features: Tensor) -> Tensor:
         numbers = self.tell(torch.cat(moments(features), 1))
@@ -135,16 +134,17 @@ class _Body(nn.Module):
         super().__init__()
         self.quarter = quarter
         self.narrow = nn.Conv2d(channels, width if quarter else 2 * width, 1)
-        self.down = ConvNorm(width, 2 * width, 3, stride=2) if quarter else nn.Identity()
+        self.down: nn.Module = ConvNorm(width, 2 * width, 3, stride=2) if quarter else nn.Identity()
         self.grain = Grain(2 * width)
         self.trunk = nn.Sequential(*[Residual(2 * width) for _ in range(blocks)])
         self.up = nn.Conv2d(2 * width, width, 1)
         self.fine = Residual(width)
         self.finer = ConvNorm(width, width // 2, 3, doubled=True)
-        self.last = nn.Conv2d(width // 2, 3 * 2 * 2, 3, padding=1, padding_mode="replicate")
+        self.last = ReflectedConv(width // 2, 3, 3, doubled=True)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.narrow(features)
         grown = double(self.up(self.trunk(self.grain(self.down(x)))))
         x = self.fine(x + grown if self.quarter else grown)
-        return shuffle(self.last(self.finer(F.relu(x))))
+        painted: Tensor = self.last(self.finer(F.relu(x)))
+        return painted

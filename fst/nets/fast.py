@@ -65,12 +65,12 @@ class FastNet(nn.Module):
         eighth = self.trunk(self.grain(self.down(quarter)))
         x = quarter[..., 1:-1, 1:-1] + double(self.up(eighth))
         x = x + self.fine(x)
-        x = shuffle(self.last(self.finer(double(self.narrow(F.relu(x))))))
+        x = _shuffle(self.last(self.finer(double(self.narrow(F.relu(x))))))
         inside = (..., slice(_MARGIN, _MARGIN + height), slice(_MARGIN, _MARGIN + width))
         return torch.sigmoid(x[inside].float())
 
 
-def shuffle(x: Tensor) -> Tensor:
+def _shuffle(x: Tensor) -> Tensor:
     """Pixel shuffle by 2 (Shi et al. 2016, section 3.2): (B, 4 C, H, W) -> (B, C, 2 H, 2 W).
 
     As a transposed convolution: onnxruntime takes half the time for it that its own takes.
