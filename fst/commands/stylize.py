@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fst.commands.arguments import Parser, print_json, whole
 from fst.errors import UsageError
+from fst.inputs import KINDS
 
 if TYPE_CHECKING:
     from fst.inference.stylizer import Stylizer
@@ -20,9 +21,11 @@ examples:
   fst stylize photo.jpg --style my_style.onnx --strength 0.6 --stroke 1.5
   fst stylize photo.jpg --style four.onnx:wave
   fst stylize photo.jpg --style four.onnx --mix wave=0.7,udnie=0.3
+  fst stylize photo.jpg --style many.onnx --variations 6 --seed 0
 
 --style names a model. One that has learnt several styles (fst styles lists each as MODEL:STYLE) paints its first, or
-the one after the colon, or what --mix makes of them. What a model was not trained for is refused.
+the one after the colon, or what --mix makes of them. One of method=diverse paints a photo in as many ways as
+--variations asks for: photo_1.jpg, photo_2.jpg and so on. What a model was not trained for is refused.
 
 Pictures keep their size, orientation and transparency. A picture that would not fit into memory (about 0.5 GB per
 megapixel for a Johnson network) is painted at the largest size that does, and a line says so.
@@ -43,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--strength", type=float, metavar="S", help="how much style, from 0, the photo itself, to 1 (1)")
     made.add_argument("--stroke", type=float, metavar="K", help="size of the strokes, from 0.5 to 2 times (1)")
     made.add_argument("--mix", type=_mix, metavar="A=W,B=W", help="several styles of one model; weights sum to 1")
+    made.add_argument("--variations", type=whole(1), metavar="N", help="paint each photo in so many ways")
+    made.add_argument("--seed", type=whole(0), metavar="N", help="which ways: the same number, the same pictures (0)")
     made.add_argument(
         "--out", "-o", default="stylized", metavar="OUT", help="a folder, or a picture's name (%(default)s/)"
     )
@@ -70,12 +75,13 @@ def main(argv: Sequence[str]) -> int:
     from fst.inference import batch
 
     a = parser().parse_args(argv)
-    jobs = batch.plan(a.inputs, a.out, overwrite=a.overwrite)
+    jobs = batch.plan(a.inputs, a.out, overwrite=a.overwrite, variations=a.variations)
     stylizer = _stylizer(a)
     wishes = {"strength": a.strength, "stroke": a.stroke, "styles": a.mix}
+    seed = 0 if a.seed is None and a.variations is not None else a.seed
     done: list[dict[str, Any]] = []
     failed = 0
-    for outcome in _with_bar(batch.run(jobs, stylizer, quality=a.quality, **wishes), len(jobs)):
+    for outcome in _with_bar(batch.run(jobs, stylizer, quality=a.quality, seed=seed, **wishes), len(jobs)):
         source, target = str(outcome.job.source), str(outcome.job.target)
         if outcome.error is not None:
             failed += 1
@@ -84,14 +90,17 @@ def main(argv: Sequence[str]) -> int:
             continue
         width, height = outcome.size
         entry = {"input": source, "output": target, "width": width, "height": height}
+        if seed is not None:
+            entry["number"] = outcome.job.number
         done.append(entry | {"milliseconds": round(outcome.milliseconds, 1), "note": outcome.note})
         if outcome.note:
             print(f"fst: {source}: {outcome.note}", file=sys.stderr)
         if not a.json:
             print(target)
     if a.json:
-        told = {"style": stylizer.recipe.name, "model": str(stylizer.path), "inputs": stylizer.inputs(**wishes)}
-        print_json(told | {"pictures": done})
+        told = {"style": stylizer.recipe.name, "model": str(stylizer.path)}
+        inputs = {name: value for name, value in stylizer.inputs(**wishes).items() if not KINDS[name].vector}
+        print_json(told | {"inputs": inputs} | ({} if seed is None else {"seed": seed}) | {"pictures": done})
     return 1 if failed else 0
 
 
