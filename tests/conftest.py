@@ -222,3 +222,18 @@ def johnson_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "small.onnx"
     model.write(path, net, bundle.Recipe(name="small", net=nets.recipe_of(net)))
     return path
+
+
+@pytest.fixture(scope="session")
+def diverse_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network with random weights that paints a photo in many ways."""
+    torch = pytest.importorskip("torch")
+    from fst import nets
+    from fst.export import model
+
+    torch.manual_seed(0)
+    net = nets.build({"name": "conditional", "net": {"name": "fast", "width": 4, "blocks": 1}, "noise": 16})
+    path = tmp_path_factory.mktemp("models") / "many.onnx"
+    recipe = bundle.Recipe(name="many", method="diverse", net=nets.recipe_of(net), inputs=nets.inputs_of(net))
+    model.write(path, net, recipe)
+    return path

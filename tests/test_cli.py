@@ -106,6 +106,39 @@ def test_what_a_model_cannot_be_told_is_one_line(photo, tmp_path, painting_model
     assert not (tmp_path / "out").exists()
 
 
+def test_variations_of_a_photo(photo, tmp_path, diverse_model, inverting_model):
+    def painted(folder, *words):
+        done = run("stylize", photo, "-s", diverse_model, "-o", tmp_path / folder, *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        return [Path(line).read_bytes() for line in done.stdout.splitlines()]
+
+    first = painted("a", "--variations", "3", "--seed", "7")
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["photo_1.jpg", "photo_2.jpg", "photo_3.jpg"]
+    assert len(set(first)) == 3
+    assert painted("b", "--variations", "3", "--seed", "7") == first
+    assert painted("c", "--seed", "7") == first[:1]
+    other = painted("d", "--variations", "1")
+    assert other == painted("e", "--seed", "0") != painted("f")
+    assert other[0] not in first
+
+    stylizer = fst.Stylizer(diverse_model)
+    noise = np.random.default_rng([7, 2]).standard_normal(16).astype(np.float32)
+    done = run(
+        *("stylize", photo, "-s", diverse_model, "-o", tmp_path / "x.png", "--variations", "3", "--seed", "7"), "--json"
+    )
+    assert np.array_equal(images.read(tmp_path / "x_3.png").pixels, stylizer(images.read(photo).pixels, noise=noise))
+    told = json.loads(done.stdout)
+    assert (told["seed"], told["inputs"], [row["number"] for row in told["pictures"]]) == (7, {}, [0, 1, 2])
+    assert "[" not in done.stdout.partition("pictures")[0], "no long vectors"
+
+    for words in (["--variations", "2"], ["--seed", "0"]):
+        said = refused(2, "stylize", photo, "-s", inverting_model, "-o", tmp_path / "no", *words)
+        assert "invert paints a photo in one way only" in said
+    assert "--variations: must be at least 1, not 0" in refused(2, "stylize", photo, "--variations", "0")
+    assert "--seed: must be at least 0, not -1" in refused(2, "stylize", photo, "--seed", "-1")
+    assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize(("height", "width"), [(17, 31), (70, 101), (512, 512), (1081, 1919)])
 def test_sizes_come_back_exact(tmp_path, inverting_model, height, width):
     images.write(tmp_path / "x.png", np.zeros((height, width, 3), np.uint8))

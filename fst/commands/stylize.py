@@ -25,10 +25,12 @@ examples:
   fst stylize photo.jpg --style any.onnx --style-image painting.jpg
   fst stylize photo.jpg --style any.onnx --style-image a.jpg b.jpg --style-weights 0.7,0.3
   fst stylize photo.jpg --style any.onnx --style-image a.jpg b.jpg --mask sky.png
+  fst stylize photo.jpg --style many.onnx --variations 6 --seed 0
 
 --style names a model. One that has learnt several styles (fst styles lists each as MODEL:STYLE) paints its first, or
-the one after the colon, or what --mix makes of them. One of method=adain paints like any picture: --style-image.
-What a model was not trained for is refused.
+the one after the colon, or what --mix makes of them. One of method=adain paints like any picture: --style-image. One
+of method=diverse, or of method=adain with net.transfer=wct, paints a photo in as many ways as --variations asks for:
+photo_1.jpg, photo_2.jpg and so on. What a model was not trained for is refused.
 
 Pictures keep their size, orientation and transparency. A picture that would not fit into memory (about 0.5 GB per
 megapixel for a Johnson network) is painted at the largest size that does, and a line says so.
@@ -70,6 +72,11 @@ def parser() -> argparse.ArgumentParser:
         help="where each style picture's style goes, white on black; the last may do without, for the rest",
     )
     made.add_argument("--mix", type=_mix, metavar="A=W,B=W", help="several styles of one model; weights sum to 1")
+    made.add_argument("--variations", type=whole(1), metavar="N", help="paint each photo in so many ways")
+    made.add_argument("--seed", type=whole(0), metavar="N", help="which ways: the same number, the same pictures (0)")
+    made.add_argument(
+        "--diversity", type=float, metavar="D", help="how much they differ, from 0 to 1, of any style (0.6)"
+    )
     made.add_argument(
         "--out", "-o", default="stylized", metavar="OUT", help="a folder, or a picture's name (%(default)s/)"
     )
@@ -97,12 +104,16 @@ def main(argv: Sequence[str]) -> int:
     from fst.inference import batch
 
     a = parser().parse_args(argv)
-    jobs = batch.plan(a.inputs, a.out, overwrite=a.overwrite)
+    jobs = batch.plan(a.inputs, a.out, overwrite=a.overwrite, variations=a.variations)
     wishes = {"strength": a.strength, "stroke": a.stroke, "styles": a.mix, "style_image": _mixed_pictures(a)}
     stylizer = _in_regions(_stylizer(a), a)
+    seed = 0 if a.seed is None and a.variations is not None else a.seed
+    if seed is None and a.diversity is not None:
+        raise UsageError("--diversity goes with --variations N")
     done: list[dict[str, Any]] = []
     failed = 0
-    for outcome in _with_bar(batch.run(jobs, stylizer, quality=a.quality, **wishes), len(jobs)):
+    outcomes = batch.run(jobs, stylizer, quality=a.quality, seed=seed, diversity=a.diversity, **wishes)
+    for outcome in _with_bar(outcomes, len(jobs)):
         source, target = str(outcome.job.source), str(outcome.job.target)
         if outcome.error is not None:
             failed += 1
@@ -111,16 +122,18 @@ def main(argv: Sequence[str]) -> int:
             continue
         width, height = outcome.size
         entry = {"input": source, "output": target, "width": width, "height": height}
+        if seed is not None:
+            entry["number"] = outcome.job.number
         done.append(entry | {"milliseconds": round(outcome.milliseconds, 1), "note": outcome.note})
         if outcome.note:
             print(f"fst: {source}: {outcome.note}", file=sys.stderr)
         if not a.json:
             print(target)
     if a.json:
-        inputs = {name: value for name, value in stylizer.inputs(**wishes).items() if not KINDS[name].vector}
-        told = {"style": stylizer.recipe.name, "model": str(stylizer.path), "inputs": inputs}
+        told = {"style": stylizer.recipe.name, "model": str(stylizer.path)}
         told |= {"style_images": a.style_image} if a.style_image else {}
-        print_json(told | {"pictures": done})
+        inputs = {name: value for name, value in stylizer.inputs(**wishes).items() if not KINDS[name].vector}
+        print_json(told | {"inputs": inputs} | ({} if seed is None else {"seed": seed}) | {"pictures": done})
     return 1 if failed else 0
 
 

@@ -10,14 +10,16 @@ from fst import images
 from fst.errors import FstError, UsageError
 from fst.inference.regions import Regions
 from fst.inference.stylizer import Stylizer
+from fst.inference.variations import draw
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to repaint and the file to write."""
+    """A picture to repaint, the file to write, and the number of the variation (see variations.py)."""
 
     source: Path
     target: Path
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ class Outcome:
     error: str | None = None
 
 
-def plan(sources: Sequence[str | Path], out: str | Path, *, overwrite: bool = False) -> list[Job]:
+def plan(
+    sources: Sequence[str | Path], out: str | Path, *, overwrite: bool = False, variations: int | None = None
+) -> list[Job]:
     """Which files will be read and written.
 
     `out` with a picture's suffix is a file, and takes one picture; else it is a folder. Outputs keep the name and the
-    place below a given folder; kinds that cannot be written become .png.
+    place below a given folder; kinds that cannot be written become .png. So many `variations` of x.png are x_1.png,
+    x_2.png and so on.
 
     Raises:
         UsageError: nothing to repaint, two pictures for one file, or a file that would be overwritten.
@@ -63,6 +68,8 @@ def plan(sources: Sequence[str | Path], out: str | Path, *, overwrite: bool = Fa
         if out.exists() and not out.is_dir():
             raise UsageError(f"-o {out} is a file, but not a picture's: give a folder")
         jobs = [Job(file, out / _writable(name)) for file, name in found]
+    if variations is not None:
+        jobs = [Job(job.source, _numbered(job.target, n + 1), n) for job in jobs for n in range(variations)]
     _refuse_collisions(jobs, overwrite)
     return jobs
 
@@ -71,33 +78,60 @@ def _writable(name: Path) -> Path:
     return name if name.suffix.lower() in images.WRITABLE_SUFFIXES else name.with_suffix(".png")
 
 
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}_{number}{path.suffix}")
+
+
 def _refuse_collisions(jobs: Sequence[Job], overwrite: bool) -> None:
     by_target: dict[Path, Path] = {}
+    sources = {job.source.resolve() for job in jobs}
     for job in jobs:
         target = job.target.resolve()
         if target in by_target and by_target[target] != job.source.resolve():
             raise UsageError(f"{by_target[target]} and {job.source} would both become {job.target}: use two folders")
         if target == job.source.resolve():
             raise UsageError(f"{job.source} would be replaced by its own repainting: choose another -o")
+        if target in sources:  # x_1.jpg, where x.jpg is painted in many ways
+            raise UsageError(f"{job.target} would be replaced by a repainting of {job.source}: choose another -o")
         if job.target.exists() and not overwrite:
             raise UsageError(f"{job.target} exists: --overwrite replaces it")
         by_target[target] = job.source.resolve()
 
 
-def run(jobs: Iterable[Job], stylizer: Stylizer | Regions, *, quality: int = 95, **wishes: Any) -> Iterator[Outcome]:
+def run(
+    jobs: Iterable[Job],
+    stylizer: Stylizer | Regions,
+    *,
+    quality: int = 95,
+    seed: int | None = None,
+    diversity: float | None = None,
+    **wishes: Any,
+) -> Iterator[Outcome]:
     """Repaint one after the other; what fails is reported and does not stop the others.
 
+    Args:
+        jobs: see `plan`.
+        stylizer: the model.
+        quality: of JPEG and WebP, 1 to 100.
+        seed: of the variations, which are the jobs' numbers; None draws none.
+        diversity: see variations.draw.
+        wishes: see `Stylizer.inputs`.
+
     Raises:
-        UsageError: `wishes` that the model cannot fulfil, see `Stylizer.inputs`; before the first picture.
+        UsageError: wishes that the model cannot fulfil, or variations of a model that has none; before the first
+            picture.
     """
-    settled = stylizer.inputs(**wishes)
+    declared, name, settled = stylizer.recipe.inputs, stylizer.recipe.name, stylizer.inputs(**wishes)
+    if seed is not None:
+        draw(declared, seed, 0, diversity=diversity, model=name)
     for job in jobs:
         started = time.perf_counter()
         try:
             images.writable_format(job.target)
             picture = images.read(job.source)
             note = stylizer.plan(picture.size).note
-            restyled = stylizer.restyle(picture, **settled)
+            drawn = {} if seed is None else draw(declared, seed, job.number, diversity=diversity, model=name)
+            restyled = stylizer.restyle(picture, **settled | drawn)
             images.write(job.target, restyled, quality=quality)
         except FstError as error:
             yield Outcome(job, error=str(error))

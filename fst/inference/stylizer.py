@@ -119,6 +119,7 @@ class Stylizer:
             stroke: size of the strokes, from 0.5 to 2; 1, the usual, is as the style was learnt.
             styles: one of the learnt styles by its name, or a mix {"wave": 0.7, "udnie": 0.3} of weights that sum to
                 1; the first is usual, or the one in MODEL:STYLE.
+            noise: which of many results, so many numbers; see fst.inference.variations.draw.
 
         Raises:
             UsageError: an input that the model does not have, a value out of its range, an unknown style, or none

@@ -141,16 +141,18 @@ class Grain(nn.Module):
     """Add a random field to features, so that flat parts of a photo give a network something to paint strokes from.
 
     (B, C, H, W) -> the same shape. Where a photo is flat, so is every feature, and a network of convolutions can only
-    answer with a flat colour or a regular grid. The field is a sum of plane waves of random directions and of periods
-    from 2.5 to 10 positions. Their phases are drawn anew for every photo in training, as the noise of Ulyanov et al.
-    2016 ("Texture Networks", section 3.2) is, and are fixed in use: the same photo gives the same picture.
+    answer with a flat colour or a regular grid. The field is a sum of plane waves of random directions and of `periods`
+    in between these, in positions. Their phases are drawn anew for every photo in training, as the noise of Ulyanov et
+    al. 2016 ("Texture Networks", section 3.2) is, and are fixed in use: the same photo gives the same picture. Phases
+    that are told picture by picture, (1 or B, waves) in place of the buffer `phase`, hold in both.
     """
 
-    def __init__(self, channels: int, waves: int = 16) -> None:
+    def __init__(self, channels: int, waves: int = 16, *, periods: tuple[float, float] = (2.5, 10.0)) -> None:
         super().__init__()
+        least, most = periods
         generator = torch.Generator().manual_seed(0)
         direction, period, phase = torch.rand(3, waves, generator=generator)
-        frequency = 2 * math.pi / (2.5 * 4.0**period)
+        frequency = 2 * math.pi / (least * (most / least) ** period)
         self.down: Tensor
         self.right: Tensor
         self.phase: Tensor
@@ -160,8 +162,8 @@ class Grain(nn.Module):
         self.mix = nn.Conv2d(waves, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        phase = self.phase[None]
-        if self.training:
+        phase, told = (self.phase[None], False) if self.phase.ndim == 1 else (self.phase, True)
+        if self.training and not told:
             phase = 2 * math.pi * torch.rand(len(x), len(self.phase), device=x.device)
         rows = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
         columns = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)

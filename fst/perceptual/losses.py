@@ -128,6 +128,18 @@ def total_variation_loss(pictures: Tensor, target_roughness: Tensor) -> Tensor:
     return roughness(pictures) / (target_roughness + _TINY)
 
 
+def diversity_loss(pictures: Tensor, others: Tensor, wanted: Tensor) -> Tensor:
+    """How much of a wanted difference two ways to paint a photo lack: (B, 3, H, W) twice, (1 or B,) -> (B,) float32.
+
+    The difference is the mean absolute one of pixels in [0, 1]. 1 where the pictures are the same, 0 where they differ
+    as much as is `wanted` or more; squared between, as the other terms are. Li et al. 2017, "Diversified Texture
+    Synthesis with Feed-forward Networks", section 3.2, compare features at relu4_2 of pictures of two noises, without
+    an end: what is bounded cannot outgrow the other terms.
+    """
+    difference = (pictures.float() - others.float()).abs().mean((1, 2, 3))
+    return ((wanted - difference).clamp(min=0) / (wanted + _TINY)).square()
+
+
 def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     total = sum(weights.values())
     return torch.stack([terms[name] * (weight / total) for name, weight in weights.items()]).sum(0)

@@ -87,10 +87,9 @@ class StepLog(PerStep):
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step != 1 and step % every and step != trainer.max_steps:
             return
-        assert task.terms is not None
-        terms = trainer.strategy.reduce(torch.stack(task.terms), reduce_op="mean")
+        terms = trainer.strategy.reduce(torch.stack(list(task.terms.values())), reduce_op="mean")
         assert isinstance(terms, Tensor)
-        values = dict(zip(Terms._fields, terms.tolist(), strict=True))
+        values = dict(zip(task.terms, terms.tolist(), strict=True))
         now, (last_step, last_time) = time.perf_counter(), self._since
         self._since = (step, now)
         photos_per_step = len(batch) * trainer.world_size * trainer.accumulate_grad_batches

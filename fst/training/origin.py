@@ -30,6 +30,7 @@ def begin(
     ckpt: str | None,
     add_style: bool,
     adjustable: bool,
+    noise: int = 0,
 ) -> Beginning:
     """The network to train. The weights of `ckpt` are for the trainer to load.
 
@@ -40,6 +41,7 @@ def begin(
         ckpt: the checkpoint to go on from, or None.
         add_style: learn one more style for the model `init`, whose others stay as they are.
         adjustable: with the inputs strength and stroke.
+        noise: length of the input noise; 0 for none.
 
     Raises:
         UsageError: `ckpt` or `init` is of another network than asked for, or one that no style can be added to.
@@ -53,12 +55,12 @@ def begin(
         net = make_net()
         start = bundle.read_weights(bundle.locate(init)) if init and ckpt is None else None
         origin = None if start is None else _origin(start[1])
-        conditional = len(styles) > 1 or adjustable
+        conditional = len(styles) > 1 or adjustable or noise > 0
         if start is not None and conditional and start[1].net == nets.recipe_of(net):  # as every style begins
             model.load(net, start[0], str(init))
             start = None
         if conditional:
-            net = ConditionalNet(net=net, styles=len(styles), adjustable=adjustable)
+            net = ConditionalNet(net=net, styles=len(styles), adjustable=adjustable, noise=noise)
         if start is not None:
             _start_from(net, *start, str(init))
     if ckpt is not None:
@@ -75,6 +77,8 @@ def _with_room_for(
         raise UsageError(
             f"init={init} takes no further style: it was learnt neither with method=multi nor with adjustable=true"
         )
+    if net.noise:
+        raise UsageError(f"init={init} takes no further style: it was learnt with method=diverse")
     if adjustable and not net.adjustable:
         raise UsageError(f"init={init} is not adjustable, and no style of it can be: leave adjustable out")
     net.requires_grad_(False)
@@ -102,6 +106,8 @@ def _start_from(net: nn.Module, tensors: "bundle.Tensors", recipe: bundle.Recipe
             theirs += f" adjustable={str(adjustable).lower()}"
         if (count := recipe.net.get("styles", 1)) != own.get("styles", 1):
             theirs += f" styles=[{','.join(recipe.style_names) or count}]"
+        if (noise := recipe.net.get("noise", 0)) != own.get("noise", 0):
+            theirs += f" method={'diverse' if noise else 'perstyle'}"
         theirs = theirs.replace("net.name", "net").strip()
         raise UsageError(f"init={source} is another network than net asks for: set {theirs}")
     model.load(net, tensors, source)

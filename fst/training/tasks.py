@@ -1,5 +1,6 @@
 """What is learnt: the LightningModules. They bring network, perceptual network and losses together."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -17,6 +18,7 @@ from fst.perceptual.losses import (
     PerceptualLoss,
     StyleTarget,
     Terms,
+    diversity_loss,
     mix_targets,
     stack_targets,
     style_target,
@@ -26,6 +28,7 @@ from fst.perceptual.losses import (
 from fst.training.style_pool import StylePool
 
 _WATCHED, _WATCHED_PX = 3, 256  # style pictures that validation photos are painted with
+DIFFERENCE = 0.15  # mean absolute one of two ways to paint a photo, in [0, 1]
 STROKES = (0.5, 0.5**0.5, 1.0, 2**0.5, 2.0)  # at which a style is seen where strokes are adjustable
 Inputs = Mapping[str, Tensor]
 
@@ -49,6 +52,7 @@ class StyleTask(pl.LightningModule, ABC):
     """
 
     method: ClassVar[str]
+    noise: ClassVar[int] = 0  # length of the network's input of this name; 0 where it needs none
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class StyleTask(pl.LightningModule, ABC):
         self.extractor = extractor.to(memory_format=torch.channels_last)
         self.loss = loss
         self.make_optimizer, self.make_schedule = optimizer, schedule
-        self.terms: Terms | None = None  # of the last step, averaged over this process's batch, on the device
+        self.terms: dict[str, Tensor] = {}  # of the last step, averaged over this process's batch, on the device
         self.strict_loading = False  # the extractor's weights are not in the checkpoint
 
     def forward(self, photos: Tensor, **inputs: Tensor) -> Tensor:
@@ -82,14 +86,18 @@ class StyleTask(pl.LightningModule, ABC):
 
     @abstractmethod
     def score(self, photos: Tensor, inputs: Inputs) -> tuple[Terms, Tensor]:
-        """The loss terms photo by photo, each (B,), and the photos as they are repainted with `inputs`."""
+        """The loss terms picture by picture, each (B,), and the photos as they are repainted with `inputs`."""
+
+    def judge(self, photos: Tensor) -> dict[str, Tensor]:
+        """What a batch of photos teaches: the terms averaged over it, "total" among them."""
+        return self.score(photos, self.draw(len(photos), photos.shape[-1]))[0].mean()._asdict()
 
     def training_step(self, photos: Tensor, batch_index: int) -> Tensor:
         """One batch of (B, 3, H, W) float32 photos in [0, 1]."""
         photos = photos.contiguous(memory_format=torch.channels_last)
-        terms = self.score(photos, self.draw(len(photos), photos.shape[-1]))[0].mean()
-        self.terms = Terms(*(term.detach() for term in terms))
-        return terms.total
+        terms = self.judge(photos)
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        return terms["total"]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimizer over what of the network is not frozen; the schedule advances with every step.
@@ -156,11 +164,15 @@ class PerStyleTask(StyleTask):
         return [Look({**inputs, name: torch.tensor([value], device=self.device)}, False) for name, value in wishes]
 
     def score(self, photos: Tensor, inputs: Inputs) -> tuple[Terms, Tensor]:
+        """See StyleTask. With n times as many rows of inputs as photos, all photos are painted n times over."""
         assert self.targets is not None, "on_fit_start has not run"
         strength = inputs.get("strength")
         taps = [*self.loss.content_layers, *(self.loss.style_layers if strength is not None else ())]
         with torch.no_grad():  # first, while there is nothing yet that backward needs: it keeps the peak of memory low
             photo_features = self.extractor(photos, taps)
+            if (times := max(map(len, inputs.values()), default=1) // len(photos)) > 1:
+                photos = photos.repeat(times, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+                photo_features = {name: each.repeat(times, 1, 1, 1) for name, each in photo_features.items()}
             target = self.targets
             if len(target.roughness) > 1:
                 target = mix_targets(target, self.shares(inputs))
@@ -177,6 +189,48 @@ class PerStyleTask(StyleTask):
             return one[:, None]
         between = torch.log2(inputs.get("stroke", one))[:, None] - self.octaves
         return (1 - 2 * between.abs()).clamp(min=0)  # STROKES lie half an octave apart
+
+
+class DiverseTask(PerStyleTask):
+    """One network learns many ways to paint a photo in one style, each called by a noise.
+
+    After Ulyanov et al. 2017, "Improved Texture Networks", section 2.1, and Li et al. 2017, "Diversified Texture
+    Synthesis with Feed-forward Networks", section 3.2. Every photo is painted twice, with two noises, and the two are
+    driven apart until they differ by `DIFFERENCE` (see `diversity_loss`); at a lower strength by less, for there the
+    picture is near to the photo.
+
+    Args:
+        diversity_weight: of that term; 0 leaves it to the network what it makes of the noise.
+        further: see PerStyleTask.
+    """
+
+    method = "diverse"
+    noise = 16
+
+    def __init__(self, *, diversity_weight: float = 1.0, **further: Any) -> None:
+        super().__init__(**further)
+        if not isinstance(diversity_weight, int | float) or not 0 <= diversity_weight < math.inf:
+            raise UsageError(f"method.diversity_weight must be a number of 0 or more, not {diversity_weight!r}")
+        self.diversity_weight = diversity_weight
+
+    def draw(self, count: int, size: int) -> Inputs:
+        """For each photo twice: the same strength and stroke, and two noises."""
+        twice = {name: value.repeat(2) for name, value in super().draw(count, size).items()}
+        return {**twice, "noise": torch.randn(2 * count, self.noise).to(self.device)}
+
+    def looks(self) -> list[Look]:
+        """With no noise, as a photo is painted where nothing else is asked for; then with three."""
+        noises = torch.randn(3, 1, self.noise, generator=torch.Generator().manual_seed(0)).to(self.device)
+        return [Look({}), *(Look({"noise": noise}) for noise in noises), *self._adjusted({})]
+
+    def judge(self, photos: Tensor) -> dict[str, Tensor]:
+        inputs = self.draw(len(photos), photos.shape[-1])
+        scored, painted = self.score(photos, inputs)
+        strength = inputs.get("strength", torch.ones(1, device=self.device))[: len(photos)]
+        one, other = painted.chunk(2)
+        alike = diversity_loss(one, other, DIFFERENCE * strength).mean()
+        terms = scored.mean()
+        return {**terms._asdict(), "diversity": alike, "total": terms.total + self.diversity_weight * alike}
 
 
 class MultiTask(PerStyleTask):

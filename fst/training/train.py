@@ -169,6 +169,7 @@ def _train(
         ckpt=cfg.ckpt,
         add_style=bool(cfg.add_style),
         adjustable=cfg.adjustable,
+        noise=method.noise,
     )
     taught: dict[str, Any] = {}
     if issubclass(method, AnyStyleTask):

@@ -40,6 +40,21 @@ def test_a_pictures_suffix_is_a_file(tree, tmp_path):
         batch.plan([tree], tmp_path / "x.png")
 
 
+def test_variations_are_numbered(tree, tmp_path):
+    jobs = batch.plan([tree], tmp_path / "out", variations=2)
+    wanted = ["a_1.jpg", "a_2.jpg", "sub/b_1.png", "sub/b_2.png", "sub/c_1.png", "sub/c_2.png"]
+    assert names(jobs, tmp_path / "out") == wanted
+    assert [job.number for job in jobs] == [0, 1] * 3
+    jobs = batch.plan([tree / "a.jpg"], tmp_path / "x.png", variations=3)
+    assert names(jobs, tmp_path) == ["x_1.png", "x_2.png", "x_3.png"]
+    assert names(batch.plan([tree / "a.jpg"], tmp_path / "x.png", variations=1), tmp_path) == ["x_1.png"]
+    images.write(tree / "a_2.jpg", np.zeros((20, 24, 3), np.uint8))
+    with pytest.raises(UsageError, match=r"a_2\.jpg exists: --overwrite"):
+        batch.plan([tree / "a.jpg"], tree, variations=2)
+    with pytest.raises(UsageError, match=r"a_2\.jpg would be replaced by a repainting of "):
+        batch.plan([tree / "a.jpg", tree / "a_2.jpg"], tree, variations=2, overwrite=True)
+
+
 def test_outputs_below_the_input_are_not_inputs(tree):
     first = batch.plan([tree], tree / "out")
     images.write(first[0].target, np.zeros((20, 20, 3), np.uint8))

@@ -209,6 +209,86 @@ def test_norms_are_told_and_none_is_left() -> None:
     assert not list(itertools.chain(*(m.parameters() for m in net.modules() if isinstance(m, ConditionalNorm))))
 
 
+def noisy(inner: dict[str, Any] = FAST, **settings: Any) -> ConditionalNet:
+    """With a noise of 5 numbers, and gains, shifts and grains that heed it."""
+    torch.manual_seed(0)
+    net = nets.build({"name": "conditional", "net": inner, "noise": 5, **settings})
+    assert isinstance(net, ConditionalNet)
+    with torch.no_grad():
+        net.spread.mul_(3)
+        net.net.get_submodule("trunk.0").mix.weight.mul_(10)
+    return net.eval()
+
+
+def noises(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
+
+
+def test_noise_adds_sines_to_the_numbers_and_turns_the_grains() -> None:
+    """What it does to the inner network, worked out in float64 and told to a network that has no noise to be told."""
+    net, image, noise = noisy(), picture(40, 56), noises(1)
+    weights = {name: value.double().numpy() for name, value in net.state_dict().items()}
+    angles = weights["angle"] + noise[0].double().numpy() @ weights["turn"]
+    numbers = weights["styles.0"][0] + np.sin(angles[:32]) @ weights["spread"]
+    spread, phases = net.state_dict()["spread"], dict(zip(("grain", "trunk.0"), np.split(angles[32:], 2), strict=True))
+    with torch.no_grad():
+        wanted = net(image, noise=noise)
+        spread.zero_()
+        net.turn.zero_()
+        net.styles[0].copy_(torch.from_numpy(numbers)[None])
+        net.angle.copy_(torch.from_numpy(np.concatenate([angles[:32], phases["grain"], phases["trunk.0"]])))
+        torch.testing.assert_close(net(image), wanted, rtol=1e-4, atol=1e-5)
+    at = weights["angle"][32:48]
+    assert np.array_equal(at, net.net.get_submodule("grain").phase.double().numpy()), "none is as the grain alone"
+
+
+@pytest.mark.parametrize("inner", [JOHNSON, FAST])
+def test_every_noise_gives_another_picture_and_always_the_same(inner: dict[str, Any]) -> None:
+    net, image, noise = noisy(inner), picture(40, 56), noises(4)
+    with torch.no_grad():
+        pictures = [net(image, noise=each[None]) for each in (torch.zeros(5), *noise)]
+        assert torch.equal(net(image), pictures[0]), "left out, it is 0 everywhere"
+        assert torch.equal(net(image, noise=noise[:1]), pictures[1])
+        for one, other in itertools.combinations(pictures, 2):
+            assert (one - other).abs().mean() > 0.01
+        together = net(image.repeat(4, 1, 1, 1), noise=noise)
+        torch.testing.assert_close(together, torch.cat(pictures[1:]), rtol=1e-4, atol=1e-5)
+
+
+def test_told_phases_hold_in_training_too() -> None:
+    """Else two pictures of one photo would differ for another reason than their noises."""
+    net, image, noise = noisy().train(), picture(40, 56, batch=2), noises(2)
+    with torch.no_grad():
+        torch.testing.assert_close(net(image, noise=noise), net.eval()(image, noise=noise), rtol=1e-4, atol=1e-5)
+
+
+def test_noise_goes_with_all_other_inputs() -> None:
+    net, image, noise = noisy(styles=2, adjustable=True), picture(40, 56), noises(1)
+    assert net.inputs == {"strength": 1.0, "stroke": 1.0, "styles": [1.0, 0.0], "noise": 5}
+    with torch.no_grad():
+        assert (net(image, strength=torch.zeros(1), noise=noise) - image).abs().max() < 1e-6
+        full = {"strength": torch.ones(1), "stroke": torch.ones(1), "styles": torch.eye(2)[:1]}
+        torch.testing.assert_close(net(image, noise=noise, **full), net(image, noise=noise))
+
+
+@pytest.mark.parametrize("inner", [JOHNSON, FAST])
+def test_noise_survives_recipe_and_export(inner: dict[str, Any]) -> None:
+    net = noisy(inner)
+    recipe = nets.recipe_of(net)
+    assert recipe["noise"] == 5
+    again = nets.build(recipe)
+    again.load_state_dict(net.state_dict())
+    image, noise = picture(33, 47), noises(2)
+    export = to_onnx(net)
+    session = onnxruntime.InferenceSession(export.graph, providers=["CPUExecutionProvider"])
+    for each in noise.split(1):
+        with torch.no_grad():
+            wanted = net(image, noise=each)
+            assert torch.equal(again.eval()(image, noise=each), wanted)
+        (got,) = session.run(None, {"image": image.numpy(), "noise": each.numpy()})
+        np.testing.assert_allclose(got, wanted.numpy(), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -220,6 +300,9 @@ def test_norms_are_told_and_none_is_left() -> None:
         {"styles": 2},
         {"net": {"name": "conditional", "net": JOHNSON, "styles": 2}, "styles": 2},
         {"net": {"name": "nothing"}, "styles": 2},
+        {"net": JOHNSON, "noise": -1},
+        {"net": JOHNSON, "noise": True},
+        {"net": {**FAST, "blocks": 0}, "noise": 5},
     ],
 )
 def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from fst.perceptual.losses import (
     PerceptualLoss,
     StyleTarget,
     content_loss,
+    diversity_loss,
     mix_targets,
     moments_loss,
     roughness,
@@ -52,6 +53,26 @@ def content64(features: Maps, target: Maps, weights: Mapping[str, float]) -> np.
         for photo in range(2):
             total[photo] += weight * ((a[photo] - b[photo]) ** 2).mean() / (b[photo] ** 2).mean()
     return total / sum(weights.values())
+
+
+def test_diversity_against_float64() -> None:
+    """The same picture, less than is wanted, more, and nothing wanted."""
+    pictures = torch.rand(4, 3, 6, 7, generator=torch.Generator().manual_seed(0))
+    others = pictures + torch.tensor([0.0, 0.03, -0.5, 0.01]).view(4, 1, 1, 1)
+    wanted = torch.tensor([0.15, 0.15, 0.15, 0.0], requires_grad=False)
+    a, b, w = (each.double().numpy() for each in (pictures, others, wanted))
+    lacking = np.maximum(w - np.abs(a - b).mean((1, 2, 3)), 0)
+    expected = [(lacking[n] / w[n]) ** 2 if w[n] else 0.0 for n in range(4)]
+    np.testing.assert_allclose(expected, [1, 0.64, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(diversity_loss(pictures, others, wanted).numpy(), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_diversity_has_a_slope_where_nothing_is_wanted() -> None:
+    """At strength 0 both pictures are the photo."""
+    picture = torch.rand(1, 3, 4, 4, requires_grad=True)
+    diversity_loss(picture, picture.detach().clone(), torch.zeros(1)).sum().backward()
+    assert picture.grad is not None
+    assert not picture.grad.any()
 
 
 def test_content_against_float64() -> None:

@@ -16,7 +16,7 @@ from fst.perceptual import encoders
 from fst.perceptual.losses import PerceptualLoss, style_loss, style_target
 from fst.perceptual.vgg import VGG19
 from fst.training.style_pool import StylePool
-from fst.training.tasks import STROKES, AnyStyleTask, MultiTask, PerStyleTask, StyleTask
+from fst.training.tasks import STROKES, AnyStyleTask, DiverseTask, MultiTask, PerStyleTask, StyleTask
 
 LAYERS = {"relu1_1": 1.0, "relu2_1": 1.0}
 LOSS = PerceptualLoss(style_layers=LAYERS, content_layers={"relu2_1": 1.0})
@@ -179,6 +179,49 @@ def test_any_style_is_judged_by_each_photos_own_style_picture(vgg: VGG19, tmp_pa
     looks = task.looks()
     assert [look.scored for look in looks] == [True, True, False]
     torch.testing.assert_close(looks[1].inputs["style_picture"], pool.whole(1, 256))
+
+
+@pytest.mark.parametrize("adjustable", [False, True])
+def test_photos_are_painted_twice_and_driven_apart(vgg: VGG19, adjustable: bool) -> None:
+    """The terms of both pictures, each worked out alone, and what they lack of the difference that is wanted."""
+    strokes = pictures(1) if adjustable else [[picture(1)]]
+    task = made(DiverseTask, vgg, [strokes], adjustable=adjustable, noise=16)
+    task.diversity_weight = 0.3
+    photos = torch.cat([picture(11), picture(12)])
+    torch.manual_seed(1)
+    drawn = task.draw(2, 48)
+    assert drawn["noise"].shape == (4, 16)
+    assert len(drawn["noise"].unique(dim=0)) == 4
+    torch.manual_seed(1)
+    judged = task.judge(photos)
+    wanted, painted = [], []
+    for number in range(4):
+        given = {name: value[number : number + 1] for name, value in drawn.items()}
+        terms, restyled = task.score(photos[number % 2][None], given)
+        wanted.append([term.item() for term in terms])
+        painted.append(restyled[0].detach().double().numpy())
+    strength = drawn.get("strength", torch.ones(4)).double().numpy()
+    assert np.array_equal(strength[:2], strength[2:])
+    lacking = []
+    for one in range(2):
+        most = 0.15 * strength[one]
+        lacking.append(max(0, most - np.abs(painted[one] - painted[one + 2]).mean()) / most)
+    content, style, tv, total = np.mean(wanted, 0)
+    diversity = np.mean(np.square(lacking))
+    assert diversity > 0.01
+    got = {name: value.item() for name, value in judged.items()}
+    expected = {"content": content, "style": style, "tv": tv, "diversity": diversity, "total": total + 0.3 * diversity}
+    assert got == pytest.approx(expected, rel=1e-3)
+
+
+def test_diverse_photos_are_watched_with_no_noise_and_with_some(vgg: VGG19) -> None:
+    task = made(DiverseTask, vgg, [[[picture(1)]]], noise=16)
+    looks = task.looks()
+    assert [sorted(look.inputs) for look in looks] == [[], ["noise"], ["noise"], ["noise"]]
+    assert all(look.scored for look in looks)
+    assert all(
+        torch.equal(a.inputs["noise"], b.inputs["noise"]) for a, b in zip(looks[1:], task.looks()[1:], strict=True)
+    )
 
 
 def test_frozen_weights_are_not_given_to_the_optimizer(vgg: VGG19) -> None:

@@ -449,6 +449,47 @@ def test_a_style_that_is_there_already_is_not_added(fst_train: Run, several: lis
     assert ended.error.endswith("is another network than net asks for: set styles=[stained_glass,woodcut]")
 
 
+@pytest.fixture
+def diverse(tiny: list[str]) -> list[str]:
+    return [*tiny, "method=diverse", "method.diversity_weight=0.5"]
+
+
+def test_many_ways_to_paint_a_photo(losses: Losses, fst_train: Run, diverse: list[str]) -> None:
+    ended = fst_train(*diverse, "hydra.run.dir=run", "optimizer.lr=0.02", export=True)
+    assert (ended.code, ended.err) == (0, "")
+    recipe = bundle.read(Path("run/stained_glass.onnx")).recipe
+    assert (recipe.method, recipe.inputs, recipe.style_names) == ("diverse", {"noise": 16}, ["stained_glass"])
+    rows = losses("run")
+    for row in rows.values():
+        assert 0 < row["train/diversity"] <= 1
+        total = 0.1 * row["train/content"] + row["train/style"] + 0.5 * row["train/diversity"]
+        assert row["train/total"] == pytest.approx(total, rel=1e-4)
+    assert Image.open("run/preview.png").size == (2 * 32, 5 * 32)  # photos, no noise, and three
+    still = [*diverse, "init=run/stained_glass.onnx", "optimizer.lr=0", "hydra.run.dir=again"]
+    assert fst_train(*still).code == 0
+    assert losses("again")[4]["val/total"] == pytest.approx(rows[4]["val/total"], rel=1e-4)
+    plain = [word for word in still if not word.startswith("method")]
+    assert fst_train(*plain).error.endswith("is another network than net asks for: set method=diverse")
+
+
+def test_noise_that_was_drawn_is_drawn_again(losses: Losses, fst_train: Run, diverse: list[str]) -> None:
+    eight = [*diverse, "adjustable=true", "trainer.max_steps=8"]
+    assert fst_train(*eight, "hydra.run.dir=unbroken").code == 0
+    assert fst_train(*eight, "hydra.run.dir=run", at={4: signal.SIGINT}).code == 1
+    assert fst_train("ckpt=run").code == 0
+    assert_same(losses("run"), losses("unbroken"))
+
+
+def test_what_a_diverse_model_is_not_for(fst_train: Run, tiny: list[str], diverse: list[str]) -> None:
+    ended = fst_train(*diverse, "method.diversity_weight=-1")
+    assert (ended.code, ended.error) == (2, "method.diversity_weight must be a number of 0 or more, not -1")
+    assert fst_train(*diverse, "styles=[woodcut,pointillism]").error == "styles is for method=multi: add that"
+    assert fst_train(*diverse, "hydra.run.dir=run", export=True).code == 0
+    base = [word for word in tiny if not word.startswith("style=")]
+    added = ["method=multi", "init=run/stained_glass.onnx", "add_style=woodcut", "freeze=true"]
+    assert fst_train(*base, *added).error.endswith("takes no further style: it was learnt with method=diverse")
+
+
 @pytest.mark.slow
 def test_two_processes_learn_several_styles(losses: Losses, fst_train: Run, several: list[str]) -> None:
     ended = fst_train(*several, *TWO, "adjustable=true", "hydra.run.dir=two")

@@ -1,0 +1,78 @@
+"""Which noise or rotation belongs to which number."""
+
+import numpy as np
+import pytest
+
+from fst.errors import UsageError
+from fst.inference.variations import draw, rotation
+
+
+def test_the_same_numbers_for_ever():
+    """As numpy's PCG64 gives them, which it promises not to change."""
+    drawn = draw({"strength": 1.0, "noise": 4}, 0, 1)
+    assert list(drawn) == ["noise"]
+    assert drawn["noise"].dtype == np.float32
+    generator = np.random.Generator(np.random.PCG64([0, 1]))
+    assert np.array_equal(drawn["noise"], generator.standard_normal(4).astype(np.float32))
+
+
+def test_every_seed_and_number_gives_another():
+    drawn = [tuple(draw({"noise": 4}, seed, number)["noise"]) for seed in range(5) for number in range(5)]
+    assert len(set(drawn)) == 25
+    many = np.stack([draw({"noise": 16}, 0, number)["noise"] for number in range(1000)])
+    assert np.abs(many.mean(0)).max() < 0.15
+    assert np.abs(many.std(0) - 1).max() < 0.1
+
+
+def test_what_cannot_be_drawn():
+    with pytest.raises(UsageError, match=r"plain paints a photo in one way only: .* method=diverse"):
+        draw({"strength": 1.0}, 0, 0, model="plain")
+    for seed, number in ((-1, 0), (0, -1)):
+        with pytest.raises(UsageError, match="0 or more"):
+            draw({"noise": 4}, seed, number)
+    with pytest.raises(UsageError, match="many has learnt how much its results differ: leave diversity out"):
+        draw({"noise": 4}, 0, 0, diversity=0.5, model="many")
+
+
+def test_rotations_of_a_model_that_has_them():
+    drawn = draw({"style_code": 20, "rotation": 16}, 3, 5)
+    assert list(drawn) == ["rotation"]
+    np.testing.assert_allclose(drawn["rotation"], 0.6 * rotation(16, 3, 5), atol=1e-7)
+    np.testing.assert_array_equal(draw({"rotation": 16}, 3, 5, diversity=1)["rotation"], rotation(16, 3, 5))
+
+
+def matrix(side, seed, number, **options):
+    return rotation(side * side, seed, number, **options).reshape(side, side).astype(float) + np.eye(side)
+
+
+def test_an_orthogonal_matrix_less_the_identity():
+    q = matrix(64, 0, 0)
+    assert np.abs(q @ q.T - np.eye(64)).max() < 1e-5
+    assert rotation(64 * 64, 0, 0).dtype == np.float32
+
+
+def test_the_same_for_a_seed_and_a_number_and_another_for_others():
+    assert np.array_equal(rotation(16, 3, 5), rotation(16, 3, 5))
+    for other in ((3, 6), (4, 5), (5, 3)):
+        assert np.abs(rotation(16, 3, 5) - rotation(16, *other)).max() > 0.1
+
+
+def test_diversity_is_the_shared_way():
+    np.testing.assert_allclose(rotation(64, 1, 2, diversity=0.25), 0.25 * rotation(64, 1, 2), atol=1e-7)
+    assert not rotation(64, 1, 2, diversity=0).any()
+
+
+def test_matrices_are_drawn_evenly():
+    """Mean trace 0 and mean square of the trace 1, as of the Haar measure (Diaconis & Shahshahani 1994), and no sign
+    that is more frequent: a QR decomposition alone has negative diagonals."""
+    traces = np.array([np.trace(matrix(8, 0, number)) for number in range(2000)])
+    assert abs(traces.mean()) < 0.08  # four deviations are 0.09
+    assert abs((traces**2).mean() - 1) < 0.15
+    firsts = np.array([matrix(8, 1, number)[0, 0] for number in range(500)])
+    assert abs((firsts > 0).mean() - 0.5) < 0.09
+
+
+@pytest.mark.parametrize("diversity", [-0.1, 1.01, float("nan"), float("inf")])
+def test_a_diversity_out_of_its_range(diversity):
+    with pytest.raises(UsageError, match=r"diversity .* goes from 0 to 1, not"):
+        rotation(16, 0, 0, diversity=diversity)
