@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fst.commands.arguments import Parser, print_json, whole
+from fst.commands.arguments import Parser, add_wishes, print_json, whole, wished
 from fst.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="MODEL[:STYLE]",
         help="a shipped style (fst styles) or a model file (%(default)s)",
     )
-    made.add_argument("--strength", type=float, metavar="S", help="how much style, from 0, the photo itself, to 1 (1)")
-    made.add_argument("--stroke", type=float, metavar="K", help="size of the strokes, from 0.5 to 2 times (1)")
-    made.add_argument("--mix", type=_mix, metavar="A=W,B=W", help="several styles of one model; weights sum to 1")
+    add_wishes(made)
     made.add_argument(
         "--out", "-o", default="stylized", metavar="OUT", help="a folder, or a picture's name (%(default)s/)"
     )
@@ -71,8 +69,8 @@ def main(argv: Sequence[str]) -> int:
 
     a = parser().parse_args(argv)
     jobs = batch.plan(a.inputs, a.out, overwrite=a.overwrite)
+    wishes = wished(a, "--style", a.style)
     stylizer = _stylizer(a)
-    wishes = {"strength": a.strength, "stroke": a.stroke, "styles": a.mix}
     done: list[dict[str, Any]] = []
     failed = 0
     for outcome in _with_bar(batch.run(jobs, stylizer, quality=a.quality, **wishes), len(jobs)):
@@ -100,8 +98,6 @@ def _stylizer(a: argparse.Namespace) -> "Stylizer":
     from fst.inference.stylizer import Stylizer
 
     file, style = bundle.split_style(a.style)
-    if style is not None and a.mix is not None:
-        raise UsageError(f"--style {a.style} names one style and --mix several: leave :{style} or --mix out")
     if a.backend == "onnx":
         if file.endswith(".pt2"):
             raise UsageError(f"{a.style}: for --backend torch; a .pt2 can run code, so open only your own")
@@ -135,17 +131,3 @@ def _with_bar(outcomes: Iterable[Any], count: int) -> Iterator[Any]:
     from rich.progress import track
 
     yield from track(outcomes, "repainting", total=count, console=Console(stderr=True), transient=True)
-
-
-def _mix(text: str) -> dict[str, float]:
-    """{"wave": 0.7, "udnie": 0.3} of "wave=0.7,udnie=0.3"."""
-    mixed: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, weight = part.strip().rpartition("=")
-        try:
-            if not equals or name in mixed:
-                raise ValueError
-            mixed[name] = float(weight)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"is like wave=0.7,udnie=0.3, each style once, not {text}") from None
-    return mixed
