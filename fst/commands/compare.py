@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
                 say_of(painting)
             made.add(model, photo, painting, row)
             done, steps = model * len(photos) + photo + 1, len(a.models) * len(photos)
-            shown.show("painting", "step", done, steps, f"{a.models[model]}, photo {photo + 1} of {len(photos)}")
+            shown.show("painting", "picture", done, steps, f"{painting.path.name} by {a.models[model]}")
     finally:
         shown.close()
     models = [

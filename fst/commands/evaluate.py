@@ -34,6 +34,7 @@ Every model is scored alike: by the losses and layers of fst train's loss=defaul
                       [0, 1]; difference of the features at the layers above, 0 equal, 1 nothing in common
   Gatys iterations    of --reference: so many steps of Adam on the photo's own pixels bring the total as low
 
+Style is scored by the full style at any --strength, and seen as large as --stroke asks for.
 Numbers of VGG-19 and of lite, fst's small stand-in, are not to be compared; a line says which it was.
 """
 
@@ -193,14 +194,13 @@ def print_table(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None
     Console(width=console.measure(table).maximum, highlight=False).print(table)
 
 
-def _show(shown: "Bar | Lines", iterations: int, progress: "Progress") -> None:
+def _show(shown: "Bar | Lines", iterations: int, at: "Progress") -> None:
     """A bar over the iterations of all photos; without a reference, over the photos."""
-    each = max(1, iterations)
-    numbers = f"photo {progress.photo} of {progress.photos}"
-    if progress.iteration:
-        numbers += f"  iteration {progress.iteration} of {iterations}  total {progress.total:.4f}"
-    done = (progress.photo - 1) * each + progress.iteration
-    shown.show("scoring", "step", done, progress.photos * each, numbers)
+    if not iterations:
+        shown.show("scoring", "photo", at.photo, at.photos, at.path.name)
+    elif at.iteration:
+        done = (at.photo - 1) * iterations + at.iteration
+        shown.show("scoring", "iteration", done, at.photos * iterations, f"{at.path.name}  total {at.total:.4f}")
 
 
 def _reference(text: str) -> int:

@@ -1,7 +1,7 @@
 """`fst eval`: a model's repaintings scored, photo by photo."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import torch
 from fst import images
 from fst.bundle import Recipe
 from fst.errors import UsageError
-from fst.evaluation.paintings import Painting, Result, Wishes, medians, paint
+from fst.evaluation.paintings import Painting, Result, Wishes, means, medians, paint
 from fst.evaluation.reference import Reference, gatys
 from fst.evaluation.scores import Judge
 from fst.evaluation.wanted import Wanted
@@ -22,10 +22,11 @@ Noise = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True)
 class Progress:
-    """Which of how many photos is being painted, and where its reference stands, if there is one."""
+    """Which of how many photos is being painted, from 1, and where its reference stands, if there is one."""
 
     photo: int
     photos: int
+    path: Path
     iteration: int = 0
     total: float = 0.0
 
@@ -76,7 +77,8 @@ def evaluate(
     shares = [style.share / len(style.pictures) for style in styles for _ in style.pictures]
     target = judge.target(pictures, shares)
     for number, painting in enumerate(paint(stylizer, photos, max_side=max_side, wishes=asked), 1):
-        on_progress(Progress(number, len(photos)))
+        at = Progress(number, len(photos), painting.path)
+        on_progress(at)
         if painting.error is not None:
             yield Scored(painting, painting.described())
             continue
@@ -84,14 +86,11 @@ def evaluate(
         row = painting.described() | judge.score(photo, _tensor(painting.results), target)
         reference = None
         if iterations:
-            reference = gatys(
-                photo,
-                pictures,
-                shares,
-                judge,
-                iterations=iterations,
-                on_iteration=lambda step, total, n=number: on_progress(Progress(n, len(photos), step, total)),  # type: ignore[misc]
-            )
+
+            def tell(step: int, total: float, at: Progress = at) -> None:
+                on_progress(replace(at, iteration=step, total=total))
+
+            reference = gatys(photo, pictures, shares, judge, iterations=iterations, on_iteration=tell)
             row |= {"gatys_iterations": reference.as_good_as(row["total"]), "gatys_totals": reference.totals}
         yield Scored(painting, row, reference)
 
@@ -130,6 +129,7 @@ def summarize(
         "notes": notes,
         "photos": list(rows),
         "median": medians(rows),
+        "mean": means(rows),
     }
 
 

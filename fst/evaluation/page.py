@@ -103,7 +103,9 @@ class ScorePage:
         for number, result in enumerate(painting.results, 1):
             which = f", variation {number}" if self._results > 1 else ""
             place = self.folder.keep(f"{stem}_{self.model}{f'_{number}' if which else ''}", result)
-            lines = () if number > 1 else _below(row, self.iterations)
+            lines = _below(row, self.iterations) if number == 1 else []
+            if which and lines:
+                lines.insert(0, "all variations, on average:")
             cells.append(Cell(lines, place, f"{name} repainted by {self.model}{which}"))
         if reference is not None:
             place = self.folder.keep(f"{stem}_reference", reference)
@@ -171,7 +173,7 @@ def _photo(folder: Folder, stem: str, painting: Painting) -> Cell:
 def score_table(rows: Sequence[Result], median: Result, *, iterations: int = 0) -> tuple[list[str], list[list[str]]]:
     """Headings, and a line of text for each photo that was painted, with the medians in the last."""
     painted = [(Path(row["photo"]).name, row) for row in rows if "error" not in row]
-    return _table("photo", [*painted, ("median", median)], iterations)
+    return _table("photo", [*painted, *([("median", median)] if median else [])], iterations)
 
 
 def median_table(models: Sequence[str], medians: Sequence[Result]) -> tuple[list[str], list[list[str]]]:

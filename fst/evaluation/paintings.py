@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -117,11 +117,19 @@ def medians(rows: Sequence[Result]) -> Result:
 
     Where half of the photos took more Gatys iterations than there were, it is None, "more"; else rounded up.
     """
-    painted = [row for row in rows if "error" not in row]
-    found: Result = {}
-    for name in (name for name in (painted[0] if painted else {}) if name not in _NO_SCORES):
-        middle = median(math.inf if row[name] is None else row[name] for row in painted)
-        found[name] = middle
-        if name == "gatys_iterations":
-            found[name] = None if math.isinf(middle) else math.ceil(middle)
+    found: Result = {name: median(values) for name, values in _scores(rows).items()}
+    if (count := found.get("gatys_iterations")) is not None:
+        found["gatys_iterations"] = None if math.isinf(count) else math.ceil(count)
     return found
+
+
+def means(rows: Sequence[Result]) -> Result:
+    """The mean of each score over the photos that were painted, but for Gatys iterations; {} where there are none."""
+    return {name: fmean(values) for name, values in _scores(rows).items() if name != "gatys_iterations"}
+
+
+def _scores(rows: Sequence[Result]) -> dict[str, list[float]]:
+    """By name, photo by photo; None, more iterations than there were, is infinite."""
+    painted = [row for row in rows if "error" not in row]
+    names = [name for name in (painted[0] if painted else {}) if name not in _NO_SCORES]
+    return {name: [math.inf if row[name] is None else row[name] for row in painted] for name in names}

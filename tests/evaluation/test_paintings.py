@@ -8,7 +8,7 @@ from PIL import Image
 
 from fst import images
 from fst.errors import UsageError
-from fst.evaluation.paintings import find_photos, medians, paint
+from fst.evaluation.paintings import find_photos, means, medians, paint
 from fst.inference.stylizer import Stylizer
 
 
@@ -63,7 +63,7 @@ def test_one_that_fails_does_not_stop_the_others(photos: Path, inverting_model: 
     np.testing.assert_array_equal(found[3].results[0], 255 - found[3].photo)
 
 
-def test_medians() -> None:
+def test_medians_and_means() -> None:
     rows = [{"photo": "a", "width": 9, "note": None, "style": s, "gatys_iterations": g}
             for s, g in ((1.0, 4), (2.0, None), (9.0, 7))]  # fmt: skip
     bad = {"photo": "b", "error": "no picture"}
@@ -71,3 +71,4 @@ def test_medians() -> None:
     assert medians(rows[:2]) == {"style": 1.5, "gatys_iterations": None}
     assert medians([rows[0], rows[2]])["gatys_iterations"] == 6  # of 5.5, to be reached
     assert medians([bad]) == {}
+    assert means([bad, *rows]) == {"style": 4.0}
