@@ -1,7 +1,7 @@
 """What `fst eval` and `fst compare` leave in a folder: index.html, its pictures, and results.json. No torch."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePath
 
 from fst import images, page
@@ -59,7 +59,7 @@ class Folder:
     def keep(self, name: str, pixels: images.Pixels) -> PurePath:
         """Write a picture, (H, W, 3) uint8; returns its place seen from the page."""
         safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).strip("._")
-        place = PurePath("pictures", f"{safe[:100]}.jpg")
+        place = PurePath("pictures", f"{safe}.jpg")
         images.write(self.path / place, pixels)
         return place
 
@@ -94,7 +94,7 @@ class ScorePage:
 
     def add(self, painting: Painting, row: Result, reference: images.Pixels | None = None) -> None:
         """The next photo; its row of results goes below its first repainting."""
-        name, stem = painting.path.name, f"{len(self._rows):03}_{painting.path.stem}"
+        name, stem = painting.path.name, _stem(len(self._rows), painting)
         if painting.error is not None:
             self._rows.append((name, [Cell([painting.error])]))
             return
@@ -102,7 +102,7 @@ class ScorePage:
         self._results = len(painting.results)
         for number, result in enumerate(painting.results, 1):
             which = f", variation {number}" if self._results > 1 else ""
-            place = self.folder.keep(f"{stem}_{self.model}{f'_{number}' if which else ''}", result)
+            place = self.folder.keep(f"{stem}_painted{f'_{number}' if which else ''}", result)
             lines = _below(row, self.iterations) if number == 1 else []
             if which and lines:
                 lines.insert(0, "all variations, on average:")
@@ -147,10 +147,10 @@ class ComparePage:
         if painting.error is not None:
             self._cells[photo][0] = Cell([painting.error])
             return
-        stem = f"{photo:03}_{painting.path.stem}"
+        stem = _stem(photo, painting)
         if model == 0:
             self._cells[photo][0] = _photo(self.folder, stem, painting)
-        place = self.folder.keep(f"{stem}_{model}", painting.results[0])
+        place = self.folder.keep(f"{stem}_{model + 1}", painting.results[0])
         lines = _below(row)
         self._cells[photo][1 + model] = Cell(lines, place, f"{name} repainted by {self.models[model]}")
 
@@ -162,6 +162,11 @@ class ComparePage:
         pictures = Grid(["", "photo", *self.models], list(zip(self._names, self._cells, strict=True)), "pictures")
         notes = [*result["notes"], *explained({name: value for each in medians for name, value in each.items()})]
         return self.folder.write("models compared", notes, [Grid(headings, table, "medians"), pictures], result)
+
+
+def _stem(number: int, painting: Painting) -> str:
+    """What the files of a photo's pictures begin with: no two photos share it, however long their names are."""
+    return f"{number:03}_{painting.path.stem[:40]}"
 
 
 def _photo(folder: Folder, stem: str, painting: Painting) -> Cell:
@@ -181,7 +186,7 @@ def median_table(models: Sequence[str], medians: Sequence[Result]) -> tuple[list
     return _table("model", list(zip(models, medians, strict=True)), 0)
 
 
-def explained(scores: Iterable[str]) -> list[str]:
+def explained(scores: Collection[str]) -> list[str]:
     """What scores of these names mean, a paragraph each."""
     told = [_EXPLAINED if "content" in scores else _TIME]
     told += [_DISTANCES] if "pixel_distance" in scores else []
