@@ -1,10 +1,13 @@
 """Statistics of feature maps: pure functions, used by networks and perceptual losses alike."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_LEAST_VARIANCE = 1e-5
+_LEAST_SHARE = 1e-3
 _CHUNK = 1 << 20  # values that are float32 at a time: they stay in the processor's cache
 
 
@@ -23,6 +26,80 @@ def symmetric_root(matrices: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrices)
     root: Tensor = vectors * values.clamp(min=0).sqrt().unsqueeze(-2) @ vectors.mT
     return root
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel: (B, C, H, W) -> (B, C) each, float32."""
+    wide = features.float()
+    mean = wide.mean((2, 3))
+    variance = (wide - mean[..., None, None]).square().mean((2, 3))
+    return mean, (variance + _LEAST_VARIANCE).sqrt()
+
+
+def adain(features: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Give each channel another mean and standard deviation: (B, C, H, W), (1 or B, C) twice -> (B, C, H, W) float32.
+
+    Adaptive instance normalisation, Huang & Belongie 2017, equation 8.
+    """
+    own_mean, own_deviation = (each[..., None, None] for each in moments(features))
+    return (features.float() - own_mean) / own_deviation * deviation[..., None, None] + mean[..., None, None]
+
+
+def covariance(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (B, C) and covariance (B, C, C) over places, float32, of features (B, C, H, W)."""
+    flat = features.float().flatten(2)
+    mean = flat.mean(2)
+    centred = flat - mean[..., None]
+    return mean, centred @ centred.mT / flat.shape[2]
+
+
+def root_of_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (B, C) and symmetric root (B, C, C) of the covariance, float32, of features (B, C, H, W)."""
+    with _in_float32(features):
+        mean, matrices = covariance(features)
+        return mean, roots(matrices)[0]
+
+
+def whitening_coloring(features: Tensor, mean: Tensor, root: Tensor, turn: Tensor | None = None) -> Tensor:
+    """Give features another mean and covariance: (B, C, H, W), (1 or B, C), (1 or B, C, C) -> (B, C, H, W) float32.
+
+    Li et al. 2017, "Universal Style Transfer via Feature Transforms", section 3.2. `root` is the symmetric root of the
+    covariance. `turn`, (1 or B, C, C), is an orthogonal matrix less the identity: the whitened features are turned by
+    it, which leaves their covariance as it is (Wang et al. 2020, section 3.2).
+    """
+    b, c, h, w = features.shape
+    with _in_float32(features):
+        own_mean, matrices = covariance(features)
+        white = roots(matrices)[1]
+        if turn is not None:
+            white = white + turn @ white
+        flat = features.float().flatten(2) - own_mean[..., None]
+        return ((root @ white) @ flat + mean[..., None]).view(b, c, h, w)
+
+
+def roots(matrices: Tensor, steps: int = 16) -> tuple[Tensor, Tensor]:
+    """Root and inverse root of symmetric positive matrices, (B, C, C) each, by products of matrices alone.
+
+    The coupled Newton-Schulz iteration (Higham 2008, "Functions of Matrices", section 6.7; for covariances of features
+    Li et al. 2018, "Towards Faster Training of Global Covariance Pooling Networks", section 3.2), since no runtime of
+    model files has eigenvalues. Directions of less than `_LEAST_SHARE` of the mean variance count as this share.
+    """
+    c = matrices.shape[-1]
+    one = torch.eye(c, dtype=matrices.dtype, device=matrices.device)
+    mean = matrices.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+    matrices = matrices + (_LEAST_SHARE * mean + _LEAST_VARIANCE) * one
+    size = matrices.square().sum((1, 2), keepdim=True).sqrt()
+    root, inverse = matrices / size, one.expand_as(matrices)
+    for _ in range(steps):
+        step = 1.5 * one - 0.5 * inverse @ root
+        root, inverse = root @ step, step @ inverse
+    return root * size.sqrt(), inverse / size.sqrt()
+
+
+def _in_float32(features: Tensor) -> AbstractContextManager[object]:
+    """Matrix products as they are written; bfloat16 has no digits for an inverse."""
+    device = features.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 class _Gram(torch.autograd.Function):

@@ -1,9 +1,11 @@
 """What a network may be told beside the photo: the further inputs of a model file, their ranges and their values.
 
-A network declares those that it has as {name: neutral value}: a number for an input of shape (B,), a list of K numbers
-for (B, K). The neutral value is what leaving an input out means.
+A network declares those that it has as {name: neutral value}: a number for an input of shape (B,), a list of S shares
+for (B, S). The neutral value is what leaving an input out means. Of a vector, (B, K), it declares the length K alone:
+left out it is 0 everywhere, or cannot be left out.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,19 +15,31 @@ Value = float | list[float]
 
 
 class Kind(NamedTuple):
-    """An input: what it says, the range of its numbers, and whether it is a row of shares, which sum to 1."""
+    """An input: what it says, and the range of its numbers.
+
+    Args:
+        shares: whether it is a row of shares, which sum to 1.
+        vector: whether it is a vector of any finite numbers.
+        needed: whether it has no neutral value.
+    """
 
     meaning: str
-    least: float
-    most: float
+    least: float = -math.inf
+    most: float = math.inf
     shares: bool = False
+    vector: bool = False
+    needed: bool = False
 
 
 KINDS = {
     "strength": Kind("how much style", 0.0, 1.0),
     "stroke": Kind("size of the strokes, 1 as trained", 0.5, 2.0),
     "styles": Kind("mix of the learnt styles", 0.0, 1.0, shares=True),
+    "style_code": Kind("any style, as the model's encoder says it", vector=True, needed=True),
+    "noise": Kind("which of many results, drawn from a standard normal distribution", vector=True),
+    "rotation": Kind("which of many results, an orthogonal matrix less the identity, row by row", vector=True),
 }
+_LONGEST = 2**24  # numbers in a vector
 _ROUNDING = 0.005  # 0.33,0.33,0.34 and three times 0.333 are both meant to be 1
 
 
@@ -34,7 +48,12 @@ def problem(declared: Mapping[str, Any]) -> str | None:
     for name, value in declared.items():
         if name not in KINDS:
             return f"there is no input {name!r}: {nearest(name, KINDS)}"
-        if KINDS[name].shares != isinstance(value, list) or not _is_within(name, value):
+        kind = KINDS[name]
+        if kind.vector:
+            fits = type(value) is int and 0 < value < _LONGEST
+        else:
+            fits = kind.shares == isinstance(value, list) and _is_within(name, value)
+        if not fits:
             return f"the neutral value of the input {name!r} cannot be {value!r:.40}"
     return None
 
@@ -42,17 +61,18 @@ def problem(declared: Mapping[str, Any]) -> str | None:
 def settle(
     declared: Mapping[str, Value], wishes: Mapping[str, Any], *, styles: Sequence[str] = (), model: str = "the model"
 ) -> dict[str, Value]:
-    """The value of every declared input: what is wished, else the neutral one.
+    """The value of every declared input: what is wished, else what is declared (see `neutral`).
 
     Args:
         declared: the model's inputs.
-        wishes: by input; None wishes nothing. That of "styles" is a style's name, {name: weight}, or a weight for each.
+        wishes: by input; None wishes nothing. That of "styles" is a style's name, {name: weight}, or a weight for each;
+            that of a vector has the declared length, and is passed on as it is.
         styles: names of the styles that the model has learnt, in their order.
         model: how to call it in an error.
 
     Raises:
-        UsageError: no such input or style, one that the model does not have, a number outside its range, or weights
-            that do not sum to 1.
+        UsageError: no such input or style, one that the model does not have, a number outside its range, weights that
+            do not sum to 1, or a vector of another length.
     """
     settled = dict(declared)
     for name, wish in wishes.items():
@@ -62,11 +82,37 @@ def settle(
             continue
         if name not in declared:
             raise UsageError(f"{model} {_lacks(name, styles)}")
-        settled[name] = _mix(wish, styles, model) if name == "styles" else _number(name, wish)
+        if KINDS[name].vector:
+            settled[name] = _vector(name, wish, declared[name])
+        else:
+            settled[name] = _mix(wish, styles, model) if name == "styles" else _number(name, wish)
     return settled
 
 
+def neutral(name: str, declared: Value) -> Value:
+    """What leaving out an input, declared as it is in a recipe, means: for a vector of length K, K times 0.
+
+    Raises:
+        UsageError: it cannot be left out.
+    """
+    kind = KINDS[name]
+    if kind.needed:
+        raise UsageError(f"{name} ({kind.meaning}) cannot be left out")
+    return [0.0] * int(declared) if kind.vector else declared  # type: ignore[arg-type]
+
+
+def _vector(name: str, wish: Any, length: Any) -> Any:
+    length = length if isinstance(length, int) else len(length)
+    if isinstance(wish, int) and wish == length:  # as it is declared
+        return wish
+    if isinstance(wish, str) or not hasattr(wish, "__len__") or len(wish) != length or not all(map(_is_number, wish)):
+        raise UsageError(f"{name} ({KINDS[name].meaning}) is {length} finite numbers, not {wish!r:.40}")
+    return wish
+
+
 def _lacks(name: str, styles: Sequence[str]) -> str:
+    if KINDS[name].vector:
+        return f"has no input {name} ({KINDS[name].meaning}): another method makes models that have it"
     if name == "styles":
         return f"has one style{f', {styles[0]},' if styles else ''} and none to choose or mix"
     return f"was not trained with {name}: leave it out, or train with adjustable=true"
@@ -104,7 +150,7 @@ def _mix(wish: Any, styles: Sequence[str], model: str) -> list[float]:
 
 def _is_number(value: Any) -> bool:
     try:
-        return float(value) == value and not isinstance(value, bool | str)
+        return math.isfinite(value) and not isinstance(value, bool)
     except (TypeError, ValueError):
         return False
 

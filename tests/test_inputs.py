@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from fst.errors import UsageError
-from fst.inputs import problem, settle
+from fst.inputs import neutral, problem, settle
 
 ALL = {"strength": 1.0, "stroke": 1.0, "styles": [1.0, 0.0, 0.0]}
 STYLES = ("wave", "udnie", "woodcut")
@@ -55,7 +56,29 @@ def test_what_cannot_be_is_one_line(wishes, said):
     assert "\n" not in str(caught.value)
 
 
+def test_vectors_are_declared_by_their_length_and_passed_on_as_they_are():
+    declared, drawn = {"style_code": 2, "noise": 3}, np.array([0.5, -2.0, 1.0], np.float32)
+    assert problem(declared) is None
+    assert settle(declared, settle(declared, {})) == declared
+    settled = settle(declared, {"noise": drawn})
+    assert settled["noise"] is drawn
+    assert settle(settled, settled)["noise"] is drawn
+    assert settle(settled, {"noise": [1, 2, 3]})["noise"] == [1, 2, 3]
+    assert neutral("noise", 3) == [0.0, 0.0, 0.0]
+    assert neutral("strength", 1.0) == 1.0
+    with pytest.raises(UsageError, match=r"style_code .* cannot be left out"):
+        neutral("style_code", 2)
+
+
+@pytest.mark.parametrize("wish", [[1.0], [1.0, 2.0, math.nan], 2, "abc", [0.0, 0.0, True], {"a": 1}])
+def test_vectors_that_cannot_be(wish):
+    with pytest.raises(UsageError, match=r"noise .* is 3 finite numbers, not "):
+        settle({"noise": 3}, {"noise": wish})
+
+
 def test_what_a_model_has_not_is_said():
+    with pytest.raises(UsageError, match="plain has no input noise"):
+        settle({}, {"noise": [1.0]}, model="plain")
     with pytest.raises(UsageError, match="plain was not trained with strength"):
         settle({}, {"strength": 1.0}, model="plain")  # not even the neutral value: it would have no meaning there
     with pytest.raises(UsageError, match="plain has one style, wave, and none to choose or mix"):
@@ -71,6 +94,10 @@ def test_what_a_model_has_not_is_said():
         {"stroke": "1"},
         {"styles": 1.0},
         {"styles": [0.5, 0.4]},
+        {"noise": 0},
+        {"noise": True},
+        {"noise": 4.0},
+        {"noise": [0.0, 0.0]},
     ],
 )
 def test_declarations_that_cannot_be(declared):

@@ -12,7 +12,7 @@ import numpy as np
 from fst import images
 from fst.errors import FstError, UsageError
 from fst.export.onnx import quiet, session_of
-from fst.inputs import Value
+from fst.inputs import Value, neutral
 
 MAX_MEAN_DIFFERENCE = 2 / 255
 _MOST_PHOTOS = 32
@@ -54,7 +54,7 @@ def quantise(graph: bytes, photos: Photos, inputs: Mapping[str, Value] | None = 
     Raises:
         FstError: the quantised graph is not faster, or differs by more than 2/255 on average; both numbers are told.
     """
-    further = {name: np.asarray([value], np.float32) for name, value in (inputs or {}).items()}
+    further = {name: np.asarray([neutral(name, value)], np.float32) for name, value in (inputs or {}).items()}
     made = _measure(graph, _quantised(graph, photos[::2], further), photos[1::2], further)
     if made.milliseconds < made.float_milliseconds and made.mean_difference <= MAX_MEAN_DIFFERENCE:
         return made

@@ -11,6 +11,7 @@ from fst import bundle, nets
 from fst.errors import FstError, UsageError
 from fst.export import int8, pt2
 from fst.export.onnx import to_onnx
+from fst.perceptual import encoders
 
 RECIPE_KEY = "fst_recipe"  # where a training checkpoint keeps its recipe
 SUFFIXES = (".onnx", ".safetensors", ".pt2")
@@ -90,7 +91,7 @@ def read(source: Path) -> tuple[nn.Module, bundle.Recipe]:
     if source.suffix == ".pt2":
         return pt2.read(source)
     tensors, recipe = bundle.read_weights(source)
-    net = nets.build(recipe.net)
+    net = nets.build(recipe.net, encoder=encoders.build)
     load(net, tensors, source)
     return net, recipe
 
@@ -120,6 +121,6 @@ def _read_checkpoint(path: Path) -> tuple[nn.Module, bundle.Recipe]:
     except Exception as error:
         raise FstError(f"{path}: damaged, or not a checkpoint of fst train ({type(error).__name__})") from error
     recipe = bundle.Recipe.from_json(text)
-    net = nets.build(recipe.net)
+    net = nets.build(recipe.net, encoder=encoders.build)
     load(net, {name.removeprefix("net."): value.float().numpy() for name, value in state.items()}, path)
     return net, recipe

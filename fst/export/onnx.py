@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fst import nets
 from fst.errors import FstError
-from fst.inputs import KINDS, Value
+from fst.inputs import KINDS, Value, neutral
 
 OPSET = 18
 PARITY_SIZES = ((33, 47), (70, 101), (97, 64))
@@ -89,13 +89,18 @@ def _same_size_out(model: Any) -> bytes:
 def example_inputs(net: nn.Module, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
     """Values of a network's further inputs, (batch,) or (batch, K): the neutral ones, then random ones in each row."""
 
-    def values(name: str, neutral: Value) -> Tensor:
-        first, kind = torch.tensor(neutral, dtype=torch.float32)[None], KINDS[name]
+    def values(name: str, declared: Value) -> Tensor:
+        kind = KINDS[name]
+        if kind.needed:
+            return torch.randn(batch, int(declared), generator=generator)  # type: ignore[arg-type]
+        first = torch.tensor(neutral(name, declared), dtype=torch.float32)[None]
+        if kind.vector:
+            return torch.cat([first, torch.randn(batch - 1, first.shape[1], generator=generator)])
         random = torch.rand(batch - 1, *first.shape[1:], generator=generator)
         within = kind.least + (kind.most - kind.least) * random
         return torch.cat([first, random / random.sum(1, keepdim=True) if kind.shares else within])
 
-    return {name: values(name, neutral) for name, neutral in nets.inputs_of(net).items()}
+    return {name: values(name, declared) for name, declared in nets.inputs_of(net).items()}
 
 
 def check_parity(net: nn.Module, graph: bytes, sizes: Sequence[tuple[int, int]] = PARITY_SIZES) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from fst import bundle, images
 from fst.errors import FstError, UsageError
 from fst.inference import memory
-from fst.inputs import Value, settle
+from fst.inputs import Value, neutral, settle
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -185,7 +185,9 @@ class Stylizer:
         self, image: np.ndarray[Any, np.dtype[np.float32]], *, frugal: bool, **wishes: Any
     ) -> np.ndarray[Any, Any]:
         """(B, 3, H, W) float32 in [0, 1] -> the same."""
-        rows = {name: np.asarray(value, np.float32) for name, value in self.inputs(**wishes).items()}
+        declared, settled = self.recipe.inputs, self.inputs(**wishes)
+        values = {name: neutral(name, each) if each is declared[name] else each for name, each in settled.items()}
+        rows = {name: np.asarray(value, np.float32) for name, value in values.items()}
         further = {name: np.broadcast_to(row, (len(image), *row.shape)).copy() for name, row in rows.items()}
         height, width = image.shape[-2:]
         missing = [(0, max(0, _SMALLEST_PX - length)) for length in (height, width)]

@@ -62,8 +62,7 @@ class ConditionalNet(nn.Module):
 
     def __init__(self, *, net: nn.Module, styles: int = 1, adjustable: bool = False) -> None:
         super().__init__()
-        norms = _norms(net) if isinstance(net, nn.Module) else {}
-        if not norms:
+        if not isinstance(net, nn.Module) or not _norms(net):
             raise ValueError(f"net must be a network with instance norms, not {net!r:.40}")
         if not isinstance(styles, int) or styles < 1 or not isinstance(adjustable, bool):
             raise ValueError(f"styles must be a whole number of at least 1, adjustable a boolean, not {styles!r}")
@@ -71,13 +70,10 @@ class ConditionalNet(nn.Module):
             raise ValueError("one style that is not adjustable needs no conditional network")
         self.adjustable = adjustable
         self._inner: dict[str, Any] = {"name": net.name, **net.settings}  # type: ignore[dict-item]
-        self._channels = {name: norm.num_features for name, norm in norms.items()}
-        start = torch.cat([each.detach() for norm in norms.values() for each in (norm.weight, norm.bias)])
+        self._sizes, start = conditional_norms(net)
         table = torch.zeros(_TERMS if adjustable else 1, len(start))
         table[0] = start
         self.styles = nn.ParameterList([nn.Parameter(table.clone()) for _ in range(styles)])
-        for name, norm in norms.items():
-            net.set_submodule(name, ConditionalNorm(norm))
         self.net = net
 
     @property
@@ -113,16 +109,11 @@ class ConditionalNet(nn.Module):
             mixed = styles[:, :1] * rows[0]
             for number, row in enumerate(rows[1:], 1):
                 mixed = mixed + styles[:, number, None] * row
-        painted: Tensor = functional_call(self.net, self._split(mixed), (image,))
+        painted: Tensor = functional_call(self.net, split_numbers(mixed, self._sizes), (image,))
         if strength is None:
             return painted
         share = (strength * (2 - strength)).view(-1, 1, 1, 1)
         return image + share * (painted - image)
-
-    def _split(self, numbers: Tensor) -> dict[str, Tensor]:
-        """(1 or B, numbers) -> {"stem.0.norm.gain": (1 or B, C), "stem.0.norm.shift": ...}."""
-        sizes = {f"{name}.{part}": size for name, size in self._channels.items() for part in ("gain", "shift")}
-        return dict(zip(sizes, torch.split(numbers, list(sizes.values()), dim=1), strict=True))
 
     def _terms(self, one: Tensor, strength: Tensor | None, stroke: Tensor | None) -> Tensor:
         """(1 or B, terms)."""
@@ -132,6 +123,24 @@ class ConditionalNet(nn.Module):
         larger = torch.log2(one if stroke is None else stroke)
         a, b = less + 0 * larger, larger + 0 * less  # of one shape
         return torch.stack([torch.ones_like(a), a, b, a * a, b * b, a * b], 1)
+
+
+def conditional_norms(net: nn.Module) -> tuple[dict[str, int], Tensor]:
+    """Replace a network's instance norms by `ConditionalNorm`s.
+
+    Returns: how many numbers each gain and shift has, by name and in order ({"stem.0.norm.gain": 32,
+    "stem.0.norm.shift": 32, ...}), for `split_numbers`; and all numbers that were learnt, (numbers,).
+    """
+    norms = _norms(net)
+    start = torch.cat([each.detach() for norm in norms.values() for each in (norm.weight, norm.bias)])
+    for name, norm in norms.items():
+        net.set_submodule(name, ConditionalNorm(norm))
+    return {f"{name}.{part}": norm.num_features for name, norm in norms.items() for part in ("gain", "shift")}, start
+
+
+def split_numbers(numbers: Tensor, sizes: dict[str, int]) -> dict[str, Tensor]:
+    """(1 or B, numbers) -> {"stem.0.norm.gain": (1 or B, C), "stem.0.norm.shift": ...}, for `functional_call`."""
+    return dict(zip(sizes, torch.split(numbers, list(sizes.values()), dim=1), strict=True))
 
 
 def _norms(net: nn.Module) -> dict[str, InstanceNorm]:

@@ -52,9 +52,12 @@ class LiteNet(nn.Module):
     what VGG-19 has after its first pooling, by a convolution of stride 2 that sees as many pixels, and three of 1x1.
     Of relu1_1 and relu2_1, which are there for their statistics, every third row and column is looked at: no pattern of
     2, 4 or 8 pixels, as networks like to make, keeps in step with that.
+
+    Args:
+        deepest: the deepest layer that will be asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deepest: str = TAPS[-1]) -> None:
         super().__init__()
         self.colours = nn.Conv2d(3, 64, 3, stride=_EVERY)
         self.pooled = nn.ModuleList([nn.Conv2d(3, 48, 6, stride=2), *(nn.Conv2d(n, 64, 1) for n in (48, 64, 64))])
@@ -63,6 +66,8 @@ class LiteNet(nn.Module):
         for name, rank in _RANKS.items():
             self.thin[name] = ThinConv(channels, rank, _WIDTHS[name[0]])
             channels = _WIDTHS[name[0]]
+            if f"relu{name}" == deepest:
+                break
 
     def forward(self, pictures: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
         """(B, 3, H, W) RGB in [0, 1] -> {tap: (B, C, h, w)}, nothing deeper than the deepest of `taps`.

@@ -145,16 +145,19 @@ class StyleTarget(NamedTuple):
     means: dict[str, Tensor]
 
 
+def style_targets(pictures: Tensor, features: Features, layers: Mapping[str, float]) -> StyleTarget:
+    """The targets of N styles, stacked, from their pictures (N, 3, h, w) and the features of these."""
+    grams, means = ({name: of(features[name]) for name in layers} for of in (gram, _mean))
+    return StyleTarget(grams, roughness(pictures), means)
+
+
 def style_target(pictures: Sequence[Tensor], features: Sequence[Features], layers: Mapping[str, float]) -> StyleTarget:
     """The target of one style from its picture at one or several scales, each (1, 3, h, w) with its features.
 
     Several scales are averaged: the squared distance to the mean Gram matrix differs from the mean of the squared
     distances by a constant only.
     """
-    targets = [
-        StyleTarget({n: gram(scale[n]) for n in layers}, roughness(picture), {n: _mean(scale[n]) for n in layers})
-        for picture, scale in zip(pictures, features, strict=True)
-    ]
+    targets = [style_targets(picture, scale, layers) for picture, scale in zip(pictures, features, strict=True)]
     stacked = stack_targets(targets)
     return mix_targets(stacked, torch.full((1, len(targets)), 1 / len(targets), device=stacked.roughness.device))
 

@@ -43,29 +43,18 @@ def check_taps(taps: Iterable[str]) -> None:
             raise UsageError(f"VGG-19 has no layer {tap!r}: {nearest(tap, TAPS)}")
 
 
-class VGG19(nn.Module):
-    """The features of VGG-19 by name. Frozen: it has gradients to its input, none to its weights.
+class VGG19Net(nn.Module):
+    """The network itself, with random weights.
 
     Args:
         taps: the layers that will be asked for ("relu3_1"); only the convolutions up to the deepest are built.
-        weights: a file with torchvision's weights; None looks at FST_VGG19_WEIGHTS, then at torchvision's cache, then
-            downloads (see `find_weights`).
         padding: what lies beyond the border for each convolution.
-        on_progress: told how a download goes.
 
     Raises:
-        UsageError: no tap, or one that VGG-19 does not have; a file of weights that is not there.
-        FstError: no weights, damaged weights, or weights that end before a tap.
+        UsageError: no tap, or one that VGG-19 does not have; another padding.
     """
 
-    def __init__(
-        self,
-        *,
-        taps: Iterable[str],
-        weights: str | Path | None = None,
-        padding: Literal["zeros", "replicate"] = "replicate",
-        on_progress: Callable[[DownloadProgress], None] | None = None,
-    ) -> None:
+    def __init__(self, *, taps: Iterable[str], padding: Literal["zeros", "replicate"] = "replicate") -> None:
         super().__init__()
         taps = tuple(taps)
         check_taps(taps)
@@ -84,10 +73,6 @@ class VGG19(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
-        self.weights_path = find_weights(weights, on_progress)
-        self.weights_sha256 = self._load(self.weights_path)
-        self.requires_grad_(False)
-        self.eval()
 
     def forward(self, pictures: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
         """(B, 3, H, W) RGB in [0, 1] -> {tap: (B, C, h, w)}, computing nothing deeper than the deepest of `taps`."""
@@ -107,6 +92,35 @@ class VGG19(nn.Module):
         if missing := wanted - found.keys():
             raise UsageError(f"this VGG-19 was built without {', '.join(sorted(missing))}")
         return found
+
+
+class VGG19(VGG19Net):
+    """The features of VGG-19 by name. Frozen: it has gradients to its input, none to its weights.
+
+    Args:
+        taps, padding: see VGG19Net.
+        weights: a file with torchvision's weights; None looks at FST_VGG19_WEIGHTS, then at torchvision's cache, then
+            downloads (see `find_weights`).
+        on_progress: told how a download goes.
+
+    Raises:
+        UsageError: as VGG19Net; a file of weights that is not there.
+        FstError: no weights, damaged weights, or weights that end before a tap.
+    """
+
+    def __init__(
+        self,
+        *,
+        taps: Iterable[str],
+        weights: str | Path | None = None,
+        padding: Literal["zeros", "replicate"] = "replicate",
+        on_progress: Callable[[DownloadProgress], None] | None = None,
+    ) -> None:
+        super().__init__(taps=taps, padding=padding)
+        self.weights_path = find_weights(weights, on_progress)
+        self.weights_sha256 = self._load(self.weights_path)
+        self.requires_grad_(False)
+        self.eval()
 
     def train(self, mode: bool = True) -> "VGG19":
         """Stay in evaluation mode: a frozen network is never trained."""

@@ -250,7 +250,7 @@ def _is_sound(trainer: pl.Trainer, task: pl.LightningModule) -> bool:
     photo = trainer.datamodule.val_photos[:1].to(task.device)  # type: ignore[attr-defined]
     task.net.eval()  # in training, a network may draw random numbers: a checkpoint must not change what comes after it
     with trainer.precision_plugin.forward_context():
-        checked = [task(photo), *task.parameters()]
+        checked = [task(photo, **task.looks()[0].inputs), *task.parameters()]
     task.net.train()
     return bool(torch.stack([value.detach().isfinite().all() for value in checked]).all())
 

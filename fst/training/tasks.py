@@ -20,9 +20,12 @@ from fst.perceptual.losses import (
     mix_targets,
     stack_targets,
     style_target,
+    style_targets,
     weaker_target,
 )
+from fst.training.style_pool import StylePool
 
+_WATCHED, _WATCHED_PX = 3, 256  # style pictures that validation photos are painted with
 STROKES = (0.5, 0.5**0.5, 1.0, 2**0.5, 2.0)  # at which a style is seen where strokes are adjustable
 Inputs = Mapping[str, Tensor]
 
@@ -69,8 +72,8 @@ class StyleTask(pl.LightningModule, ABC):
         restyled: Tensor = self.net(photos, **inputs)
         return restyled
 
-    def draw(self, count: int) -> Inputs:
-        """What is asked of the network for so many photos in training; random, on the device."""
+    def draw(self, count: int, size: int) -> Inputs:
+        """What is asked of the network for so many photos of this side in training; random, on the device."""
         return {}
 
     def looks(self) -> list[Look]:
@@ -84,7 +87,7 @@ class StyleTask(pl.LightningModule, ABC):
     def training_step(self, photos: Tensor, batch_index: int) -> Tensor:
         """One batch of (B, 3, H, W) float32 photos in [0, 1]."""
         photos = photos.contiguous(memory_format=torch.channels_last)
-        terms = self.score(photos, self.draw(len(photos)))[0].mean()
+        terms = self.score(photos, self.draw(len(photos), photos.shape[-1]))[0].mean()
         self.terms = Terms(*(term.detach() for term in terms))
         return terms.total
 
@@ -137,7 +140,7 @@ class PerStyleTask(StyleTask):
         self.targets = stack_targets(found)
         self.octaves = torch.tensor(STROKES, device=self.device).log2()
 
-    def draw(self, count: int) -> Inputs:
+    def draw(self, count: int, size: int) -> Inputs:
         if not self.adjustable:
             return {}
         strength = (2 * torch.rand(count)).clamp(max=1)
@@ -185,10 +188,10 @@ class MultiTask(PerStyleTask):
 
     method = "multi"
 
-    def draw(self, count: int) -> Inputs:
+    def draw(self, count: int, size: int) -> Inputs:
         learnt = len(self.style_pictures)
         number = torch.randperm(learnt * -(-count // learnt))[:count] % learnt  # each as often as the others
-        return {**super().draw(count), "styles": self._rows(number)}
+        return {**super().draw(count, size), "styles": self._rows(number)}
 
     def looks(self) -> list[Look]:
         """Every style in full; then the first as a style alone would be."""
@@ -203,3 +206,55 @@ class MultiTask(PerStyleTask):
         """(N,) of the styles that are learnt -> (N, S), 1 for each of these and 0 for the others."""
         styles = len(nets.inputs_of(self.net)["styles"])  # type: ignore[arg-type]
         return torch.eye(styles)[number + styles - len(self.style_pictures)].to(self.device)
+
+
+class AnyStyleTask(StyleTask):
+    """One network learns to paint with any style, from many (Huang & Belongie 2017, section 5).
+
+    Every photo is painted with a style of its own. Where the paper compares means and deviations, the loss here is that
+    of all other methods. Half of the photos are painted at full strength, the rest at any.
+
+    Args:
+        pool: the style pictures.
+        further: see StyleTask.
+    """
+
+    method = "adain"
+
+    def __init__(self, *, pool: StylePool, **further: Any) -> None:
+        super().__init__(**further)
+        self.pool = pool
+
+    def forward(self, photos: Tensor, **inputs: Tensor) -> Tensor:
+        """Repaint (B, 3, H, W) photos with `style_picture`, (1 or B, 3, h, w), in the place of its code."""
+        told = dict(inputs)
+        code = self.net.encode(told.pop("style_picture"))  # type: ignore[operator]
+        restyled: Tensor = self.net(photos, style_code=code, **told)
+        return restyled
+
+    def draw(self, count: int, size: int) -> Inputs:
+        strength = (2 * torch.rand(count)).clamp(max=1)
+        return {
+            "style_picture": self.pool.draw(count, size).to(self.device, memory_format=torch.channels_last),
+            "strength": strength.to(self.device),
+        }
+
+    def looks(self) -> list[Look]:
+        """The pictures of the first places, and the first of them at half strength."""
+        count = min(_WATCHED, len(self.pool.pictures))
+        found = [self.pool.whole(number, _WATCHED_PX).to(self.device) for number in range(count)]
+        half = {"style_picture": found[0], "strength": torch.tensor([0.5], device=self.device)}
+        return [*(Look({"style_picture": picture}) for picture in found), Look(half, scored=False)]
+
+    def score(self, photos: Tensor, inputs: Inputs) -> tuple[Terms, Tensor]:
+        layers, strength = self.loss.style_layers, inputs.get("strength")
+        taps = [*self.loss.content_layers, *(layers if strength is not None else ())]
+        picture = inputs["style_picture"]
+        with torch.no_grad():
+            target = style_targets(picture, self.extractor(picture, layers), layers)
+            photo_features = self.extractor(photos, taps)
+            if strength is not None:
+                target = weaker_target(target, photo_features, strength)
+        restyled = self(photos, **inputs)
+        features = self.extractor(restyled, (*layers, *self.loss.content_layers))
+        return self.loss(restyled, features, photo_features, target), restyled

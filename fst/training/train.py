@@ -42,8 +42,9 @@ from fst.training.data import PhotoData
 from fst.training.loggers import MetricsCSV, close, read_metrics
 from fst.training.memory import keep_freed_memory
 from fst.training.origin import begin
+from fst.training.style_pool import StylePool
 from fst.training.styles import Style, named_style, style_name
-from fst.training.tasks import STROKES, MultiTask, StyleTask
+from fst.training.tasks import STROKES, AnyStyleTask, MultiTask, StyleTask
 from fst.version import __version__
 
 _RUN_FOLDER = "FST_RUN_FOLDER"  # tells the other processes of a run where it lies
@@ -159,7 +160,8 @@ def _train(
     keep_freed_memory()
     pl.seed_everything(cfg.seed, verbose=False)
     make_task = _instantiate("method", cfg.method)
-    styles = _styles(cfg, several=issubclass(make_task.func, MultiTask))
+    method = make_task.func
+    styles = _styles(cfg, method)
     net, known, origin = begin(
         lambda: _instantiate("net", cfg.net),
         styles,
@@ -168,8 +170,13 @@ def _train(
         add_style=bool(cfg.add_style),
         adjustable=cfg.adjustable,
     )
-    strokes = STROKES if "stroke" in nets.inputs_of(net) else (1.0,)
-    pictures = [[style.pictures(on_transfer, stroke=stroke) for stroke in strokes] for style in styles]
+    taught: dict[str, Any] = {}
+    if issubclass(method, AnyStyleTask):
+        taught["pool"] = StylePool(_places(cfg), on_transfer)
+    else:
+        strokes = STROKES if "stroke" in nets.inputs_of(net) else (1.0,)
+        pictures = [[style.pictures(on_transfer, stroke=stroke) for stroke in strokes] for style in styles]
+        taught["style_pictures"] = pictures
     terms = _plain(cfg.loss)
     for layers in ("style_layers", "content_layers"):
         terms[layers] = cli.layers(terms[layers], f"loss.{layers}")
@@ -182,7 +189,7 @@ def _train(
         net=net,
         extractor=extractor,
         loss=loss,
-        style_pictures=pictures,
+        **taught,
         optimizer=_instantiate("optimizer", cfg.optimizer, **_without_fused(cfg)),
         schedule=_instantiate("schedule", cfg.schedule),
     )
@@ -247,18 +254,32 @@ def _train(
     onnx = folder / f"{recipe.name}.onnx"
     model.write(onnx, net, recipe)
     model.write(onnx.with_suffix(".safetensors"), net, recipe)
-    which = f"{onnx}:{styles[-1].label}" if "styles" in recipe.inputs else str(onnx)
-    say(f"done: {folder}\nuse it: fst stylize PHOTO.jpg --style {shlex.quote(which)} -o out/")
+    which = shlex.quote(f"{onnx}:{styles[-1].label}" if "styles" in recipe.inputs else str(onnx))
+    which += " --style-image PICTURE.jpg" if "style_code" in recipe.inputs else ""
+    say(f"done: {folder}\nuse it: fst stylize PHOTO.jpg --style {which} -o out/")
 
 
-def _styles(cfg: DictConfig, *, several: bool) -> list[Style]:
-    """What is to be learnt: `style`, or each of `styles`, or what is added to a model.
+def _places(cfg: DictConfig) -> list[Any]:
+    """Where the style pictures of method=adain are: folders, files and names in `styles`."""
+    places = _plain(cfg.styles) or []
+    return places if isinstance(places, list) else [places]
+
+
+def _styles(cfg: DictConfig, method: type[StyleTask]) -> list[Style]:
+    """What is to be learnt: `style`, or each of `styles`, or what is added to a model; nothing by name for any style.
 
     Raises:
         UsageError: none of them, or keys that do not go together.
     """
     given = [key for key in ("styles", "add_style", "freeze") if cfg[key]]
-    if not several:
+    if issubclass(method, AnyStyleTask):
+        if cfg.style.image is not None or given not in ([], ["styles"]) or cfg.adjustable:
+            raise UsageError(
+                "method=adain learns from styles=[FOLDER,wave,mine.jpg] alone, and its strength is always adjustable: "
+                "leave style, add_style, freeze and adjustable out"
+            )
+        return []
+    if not issubclass(method, MultiTask):
         if given:
             raise UsageError(f"{given[0]} is for method=multi: add that")
         return [Style(**_plain(cfg.style))]
@@ -285,9 +306,9 @@ def _styles(cfg: DictConfig, *, several: bool) -> list[Style]:
 
 
 def _license(styles: Sequence[dict[str, Any]]) -> str | None:
-    """Of a model of these styles: every licence once; None where one is not known."""
+    """Of a model of these styles: every licence once; None where one is not known, or no style is."""
     licenses = dict.fromkeys(style.get("license") for style in styles)
-    return None if None in licenses else ", ".join(map(str, licenses))
+    return None if not licenses or None in licenses else ", ".join(map(str, licenses))
 
 
 def _recipe(
