@@ -105,8 +105,8 @@ def noises(recipe: Recipe, count: int, seed: int) -> list[Noise]:
         raise UsageError(
             f"{recipe.name} paints a photo in one way only (it has no input noise): leave --variations out"
         )
-    width = len(recipe.inputs["noise"])
-    return [np.random.default_rng([seed, number]).standard_normal(width) for number in range(count)]
+    length = int(recipe.inputs["noise"])
+    return [np.random.default_rng([seed, number]).standard_normal(length) for number in range(count)]
 
 
 def summarize(

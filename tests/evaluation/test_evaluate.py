@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fst import images
-from fst.bundle import Recipe
+from fst.bundle import Recipe, write_onnx
 from fst.cli import main
 from fst.errors import UsageError
 from fst.evaluation.evaluate import noises
@@ -108,6 +108,49 @@ def test_strength_stroke_and_mix_reach_the_model(there: Path, painting_model: Pa
     assert result["styles"][0]["size_px"] == [128]
     painted = images.read(there / "out" / "pictures" / "000_b_painted.jpg").pixels
     assert np.abs(painted - 255 * np.array([0.1, 0.6, 0.4])).max() <= 2
+
+
+@pytest.fixture
+def noisy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose graph is image / 2 + 0.25 + 0.06 * noise, a colour of three numbers."""
+    onnx = pytest.importorskip("onnx")
+    axes = ["batch", 3, "height", "width"]
+    shapes = {"image": axes, "noise": ["batch", 3], "stylized": axes}
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, s) for name, s in shapes.items()]
+    constants = {"half": np.float32(0.5), "quarter": np.float32(0.25), "little": np.float32(0.06)}
+    constants |= {"pixel": np.array([-1, 3, 1, 1], np.int64)}
+    steps = [("Reshape", "noise pixel", "n"), ("Mul", "n little", "m"), ("Mul", "image half", "h")]
+    steps += [("Add", "h quarter", "q"), ("Add", "q m", "stylized")]
+    nodes = [onnx.helper.make_node(kind, given.split(), [made]) for kind, given, made in steps]
+    weights = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = onnx.helper.make_graph(nodes, "noisy", values[:-1], values[-1:], weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    path = tmp_path_factory.mktemp("models") / "noisy.onnx"
+    write_onnx(path, model.SerializeToString(), Recipe(name="noisy", inputs={"noise": 3}))
+    return path
+
+
+def test_variations_and_how_much_they_differ(
+    there: Path, noisy_model: Path, read_page: ReadPage, capfd: Capture
+) -> None:
+    words = ["eval", str(noisy_model), "--content", "photos", *SCORED, "--seed", "5", "--json"]
+    assert main([*words, "--variations", "3", "-o", "out"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    drawn = [0.06 * np.random.default_rng([5, number]).standard_normal(3) for number in range(3)]
+    wanted = np.mean([np.abs(drawn[a] - drawn[b]).mean() for a, b in ((0, 1), (0, 2), (1, 2))])
+    for row in result["photos"]:
+        assert row["pixel_distance"] == pytest.approx(wanted, abs=0.5 / 255)
+        assert 0 < row["perceptual_distance"] < 0.5
+    assert result["mean"]["pixel_distance"] == pytest.approx(wanted, abs=0.5 / 255)
+    read = read_page(there / "out" / "index.html")
+    assert read.missing(there / "out") == []
+    assert sum("variation" in alt for alt in read.alts) == 6
+    photo = images.read("photos/b.png").pixels / 255
+    for number, noise in enumerate(drawn, 1):
+        painted = images.read(there / "out" / "pictures" / f"001_b_painted_{number}.jpg").pixels / 255
+        assert np.abs((painted - (photo / 2 + 0.25 + noise)).mean((0, 1))).max() < 0.01
+    assert main(words) == 0  # without noise
+    assert "pixel_distance" not in json.loads(capfd.readouterr().out)["median"]
 
 
 def test_variations_are_for_models_that_know_several() -> None:
