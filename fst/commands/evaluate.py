@@ -111,6 +111,7 @@ def main(argv: Sequence[str]) -> int:
     from fst.evaluation.scores import Judge
     from fst.evaluation.wanted import find_styles
     from fst.inference.stylizer import Stylizer
+    from fst.inputs import KINDS
 
     folder = None if a.out is None else page.Folder(a.out, overwrite=a.overwrite)
     photos = find_photos(a.content, out=a.out)
@@ -152,7 +153,12 @@ def main(argv: Sequence[str]) -> int:
         stylizer,
         styles,
         judge,
-        settings={"max_side": a.max_side, "inputs": inputs, "variations": a.variations, "seed": a.seed}
+        settings={
+            "max_side": a.max_side,
+            "inputs": {name: value for name, value in inputs.items() if not KINDS[name].vector},
+            "variations": a.variations,
+            "seed": a.seed,
+        }
         | {"reference": f"gatys:{iterations}" if iterations else None},
     )
     where = made.write(result) if made else None
