@@ -1,12 +1,14 @@
-"""What the tests share: a clean environment, drawn photos, a random VGG-19, a web server, and the folder `shared`."""
+"""What the tests share: a clean environment, drawn photos, a random VGG-19, pages read, a web server, `shared`."""
 
 import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -92,6 +94,57 @@ def photos(tmp_path: Path) -> Path:
         size = (72 + 4 * number, 64) if number % 2 else (64, 80)
         draw_photo(number, *size).save(folder / f"{number:02}.jpg", quality=95)
     return folder
+
+
+_VOID = {"meta", "img"}
+
+
+class PageReader(HTMLParser):
+    """What a browser makes of a page: tags that are balanced, its texts, addresses and images."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.alts: list[str] = []
+        self.tags: set[str] = set()
+        self.rows: list[list[str]] = []
+        self.texts: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in _VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+        values = dict(attributes)
+        self.addresses += [value for name, value in attributes if name in ("href", "src") and value]
+        if tag == "img":
+            self.alts.append(values["alt"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open and data.strip():
+            self.texts.append(data.strip())
+        if self.open and {"th", "td"} & set(self.open):
+            self.rows[-1][-1] += f"{data} "
+
+    def missing(self, folder: Path) -> list[str]:
+        """Addresses that lead to no file."""
+        return [a for a in self.addresses if not (folder / unquote(a)).is_file()]
+
+
+@pytest.fixture
+def read_page() -> Callable[[Path], PageReader]:
+    """`read_page(path)`: see `PageReader`."""
+    return PageReader
 
 
 @dataclass

@@ -40,6 +40,13 @@ def test_optimize_lines_parse(words):
     assert parser().parse_args(words[1:]).styles
 
 
+@pytest.mark.parametrize("words", [w for w in commands() if w[0] in ("eval", "compare")], ids=" ".join)
+def test_eval_and_compare_lines_parse(words):
+    from fst.commands import compare, evaluate
+
+    assert {"eval": evaluate, "compare": compare}[words[0]].parser().parse_args(words[1:]).content
+
+
 def test_options_of_the_table_have_the_defaults_it_gives():
     from fst.commands.optimize import parser
 

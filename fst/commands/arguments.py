@@ -49,6 +49,41 @@ def above_zero(text: str) -> float:
     return value
 
 
+def add_wishes(made: argparse.ArgumentParser) -> None:
+    """The arguments by which a model is told more than the photo."""
+    made.add_argument("--strength", type=float, metavar="S", help="how much style, from 0, the photo itself, to 1 (1)")
+    made.add_argument("--stroke", type=float, metavar="K", help="size of the strokes, from 0.5 to 2 times (1)")
+    made.add_argument("--mix", type=_mix, metavar="A=W,B=W", help="several styles of one model; weights sum to 1")
+
+
+def wished(a: argparse.Namespace, option: str, model: str) -> dict[str, Any]:
+    """What `add_wishes` was given, as a Stylizer takes it; `option` is the argument that names the `model`.
+
+    Raises:
+        UsageError: the model is MODEL:STYLE, and several styles are to be mixed.
+    """
+    from fst.bundle import split_style
+
+    style = split_style(model)[1]
+    if style is not None and a.mix is not None:
+        raise UsageError(f"{option} {model} names one style and --mix several: leave :{style} or --mix out")
+    return {"strength": a.strength, "stroke": a.stroke, "styles": a.mix}
+
+
+def _mix(text: str) -> dict[str, float]:
+    """{"wave": 0.7, "udnie": 0.3} of "wave=0.7,udnie=0.3"."""
+    mixed: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = part.strip().rpartition("=")
+        try:
+            if not equals or name in mixed:
+                raise ValueError
+            mixed[name] = float(weight)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"is like wave=0.7,udnie=0.3, each style once, not {text}") from None
+    return mixed
+
+
 def print_json(value: Any) -> None:
     """Print for another program to read."""
     print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -68,11 +68,13 @@ def main(argv: Sequence[str]) -> int:
 
 def _options() -> dict[str, list[str]]:
     """The long options of the commands that have any to speak of."""
-    from fst.commands import doctor, export, import_, optimize, stylize
+    from fst.commands import compare, doctor, evaluate, export, import_, optimize, stylize
 
     parsers: dict[str, argparse.ArgumentParser] = {
         "stylize": stylize.parser(),
         "optimize": optimize.parser(),
+        "eval": evaluate.parser(),
+        "compare": compare.parser(),
         "export": export.parser(),
         "import": import_.parser(),
         "doctor": doctor.parser(),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fst.commands.arguments import Parser, print_json, whole
+from fst.commands.arguments import Parser, add_wishes, print_json, whole, wished
 from fst.errors import UsageError
 from fst.inputs import KINDS, STYLE_SIZES_PX
 
@@ -48,8 +48,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="MODEL[:STYLE]",
         help="a shipped style (fst styles) or a model file (%(default)s)",
     )
-    made.add_argument("--strength", type=float, metavar="S", help="how much style, from 0, the photo itself, to 1 (1)")
-    made.add_argument("--stroke", type=float, metavar="K", help="size of the strokes, from 0.5 to 2 times (1)")
+    add_wishes(made)
     made.add_argument(
         "--style-image",
         nargs="+",
@@ -71,7 +70,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="PICTURE",
         help="where each style picture's style goes, white on black; the last may do without, for the rest",
     )
-    made.add_argument("--mix", type=_mix, metavar="A=W,B=W", help="several styles of one model; weights sum to 1")
     made.add_argument("--variations", type=whole(1), metavar="N", help="paint each photo in so many ways")
     made.add_argument("--seed", type=whole(0), metavar="N", help="which ways: the same number, the same pictures (0)")
     made.add_argument(
@@ -105,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
 
     a = parser().parse_args(argv)
     jobs = batch.plan(a.inputs, a.out, overwrite=a.overwrite, variations=a.variations)
-    wishes = {"strength": a.strength, "stroke": a.stroke, "styles": a.mix, "style_image": _mixed_pictures(a)}
+    wishes = wished(a, "--style", a.style) | {"style_image": _mixed_pictures(a)}
     stylizer = _in_regions(_stylizer(a), a)
     seed = 0 if a.seed is None and a.variations is not None else a.seed
     if seed is None and a.diversity is not None:
@@ -142,8 +140,6 @@ def _stylizer(a: argparse.Namespace) -> "Stylizer":
     from fst.inference.stylizer import Stylizer
 
     file, style = bundle.split_style(a.style)
-    if style is not None and a.mix is not None:
-        raise UsageError(f"--style {a.style} names one style and --mix several: leave :{style} or --mix out")
     options = {"keep_colors": a.keep_colors, "max_side": a.max_side, "threads": a.threads}
     options |= {} if a.style_size is None else {"style_size": a.style_size}
     if a.backend == "onnx":
@@ -208,17 +204,3 @@ def _weights(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"is a number for each style picture, like 0.7,0.3, not {text}") from None
-
-
-def _mix(text: str) -> dict[str, float]:
-    """{"wave": 0.7, "udnie": 0.3} of "wave=0.7,udnie=0.3"."""
-    mixed: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, weight = part.strip().rpartition("=")
-        try:
-            if not equals or name in mixed:
-                raise ValueError
-            mixed[name] = float(weight)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"is like wave=0.7,udnie=0.3, each style once, not {text}") from None
-    return mixed

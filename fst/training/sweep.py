@@ -1,17 +1,23 @@
-"""The table at the end of a sweep."""
+"""What a sweep ends with: a table, and a page of pictures."""
 
 import csv
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
+from fst import page
 from fst.files import whole_file
+from fst.page import Cell, Grid
 from fst.training.loggers import read_metrics
 
 _SCORES = ("val/content", "val/style", "val/total")
+_ABREAST = 3  # runs in a row, where no settings are its axes
 
 
 def summarize(folder: Path, overrides: dict[str, list[str]]) -> list[dict[str, str]]:
     """One row a run: its folder, what set it apart, and the last of its scores; also written to summary.csv.
+
+    Beside it index.html shows the last preview of each run, see `grid`.
 
     Args:
         folder: of the sweep.
@@ -19,11 +25,12 @@ def summarize(folder: Path, overrides: dict[str, list[str]]) -> list[dict[str, s
     """
     rows = []
     common = set.intersection(*(set(values) for values in overrides.values())) if overrides else set()
-    for name, values in overrides.items():
+    apart = {name: [value for value in values if value not in common] for name, values in overrides.items()}
+    for name, settings in apart.items():
         last: dict[str, float] = {}
         for metrics in read_metrics(folder / name / "metrics.csv"):
             last |= metrics
-        row = {"run": name, "settings": " ".join(v for v in values if v not in common) or "-"}
+        row = {"run": name, "settings": " ".join(settings) or "-"}
         row |= {"step": f"{last['step']:.0f}" if "step" in last else "-"}
         rows.append(row | {score: f"{last[score]:.4f}" if score in last else "-" for score in _SCORES})
     if rows:
@@ -31,7 +38,44 @@ def summarize(folder: Path, overrides: dict[str, list[str]]) -> list[dict[str, s
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
+        notes = [f"for all: {' '.join(sorted(common))}"] if common else []
+        notes.append("photos above, repainted below; scores are of the validation photos")
+        cells = [_cell(folder, row) for row in rows]
+        page.write(folder / "index.html", f"sweep of {len(rows)} runs", notes, [grid(list(apart.values()), cells)])
     return rows
+
+
+def grid(settings: Sequence[Sequence[str]], cells: Sequence[Cell]) -> Grid:
+    """The runs of a sweep side by side: with axes where one or two keys vary, else a few in a row.
+
+    Args:
+        settings: what sets each run apart, "loss.style_weight=5".
+        cells: of each run, in the same order.
+    """
+    places = [tuple(each) for each in settings]
+    keys = [tuple(word.partition("=")[0] for word in place) for place in places]
+    count = len(keys[0])
+    if not 1 <= count <= 2 or set(keys) != {keys[0]} or len(set(keys[0])) != count or len(set(places)) != len(places):
+        rows = [("", cells[start : start + _ABREAST]) for start in range(0, len(cells), _ABREAST)]
+        return Grid(["", *[""] * min(_ABREAST, len(cells))], rows, "runs")
+    at = dict(zip(places, cells, strict=True))
+    across = list(dict.fromkeys(place[-1] for place in places))
+    down = list(dict.fromkeys(place[:-1] for place in places))
+    rows = [(" ".join(head), [at.get((*head, each), Cell()) for each in across]) for head in down]
+    return Grid(["", *across], rows, "runs")
+
+
+def _cell(folder: Path, row: dict[str, str]) -> Cell:
+    settings = "" if row["settings"] == "-" else f" {row['settings']}"
+    lines = [
+        row["run"] + settings,
+        f"step {row['step']}",
+        *(f"{score.partition('/')[2]} {row[score]}" for score in _SCORES),
+    ]
+    preview = PurePath(row["run"], "preview.png")
+    if not (folder / preview).is_file():
+        return Cell([*lines, "no picture"])
+    return Cell(lines, preview, f"validation photos, and below them as the run {row['run']}{settings} repaints them")
 
 
 def table(rows: list[dict[str, str]]) -> Any:

@@ -464,7 +464,7 @@ def _quieten() -> None:
 
 
 class Summary(HydraCallback):
-    """Prints a sweep's table and writes summary.csv when its last run has ended."""
+    """Prints a sweep's table, and writes summary.csv and index.html, when its last run has ended."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -475,4 +475,6 @@ class Summary(HydraCallback):
         from rich.console import Console
 
         Console(file=sys.stdout).print(sweep.table(rows))
+        if rows:
+            print(f"look: {folder / 'index.html'}")
         print(f"sweep: {folder}")

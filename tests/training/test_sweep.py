@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from fst.page import Cell
 from fst.training import sweep
 
 Run = Callable[..., Any]  # fst_train and start of conftest.py
@@ -21,7 +22,9 @@ def read_summary(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_combination_has_its_folder_and_row(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+def test_every_combination_has_its_folder_row_and_place(
+    losses: Losses, fst_train: Run, tiny: list[str], read_page: Callable[[Path], Any]
+) -> None:
     ended = fst_train("-m", *tiny, "style=woodcut,stained_glass", "loss.style_weight=1,5")
     assert (ended.code, ended.err) == (0, "")
     (folder,) = Path("runs/sweeps").iterdir()
@@ -35,7 +38,19 @@ def test_every_combination_has_its_folder_and_row(losses: Losses, fst_train: Run
         assert list(run) == [1, 2, 3, 4]
         assert float(row["val/total"]) == pytest.approx(run[4]["val/total"], abs=1e-4)
         assert row["run"] in ended.out
-    assert ended.out.strip().endswith(f"sweep: {folder}")
+    assert ended.out.strip().endswith(f"look: {folder}/index.html\nsweep: {folder}")
+    page = read_page(folder / "index.html")
+    assert page.missing(folder) == []
+    assert page.addresses[::2] == [f"{name}/preview.png" for name in names]
+    head, *lines = [[cell.strip() for cell in row] for row in page.rows]
+    assert head == ["", "loss.style_weight=1", "loss.style_weight=5"]
+    assert [line[0] for line in lines] == ["style=woodcut", "style=stained_glass"]
+    for line, pair in zip(lines, (rows[:2], rows[2:]), strict=True):
+        for cell, row in zip(line[1:], pair, strict=True):
+            assert cell.startswith(row["run"])
+            assert cell.endswith(f"total {row['val/total']}")
+    (shared,) = [text for text in page.texts if text.startswith("for all:")]
+    assert "data.size=32" in shared.split()
 
 
 def test_one_that_diverges_does_not_end_the_others(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
@@ -45,6 +60,7 @@ def test_one_that_diverges_does_not_end_the_others(losses: Losses, fst_train: Ru
     assert not Path("s/0_stained_glass/last.ckpt").exists()
     assert list(losses("s/1_stained_glass")) == [1, 2, 3, 4]
     assert [row["val/total"] == "-" for row in read_summary(Path("s"))] == [True, False]
+    assert "no picture" in Path("s/index.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -78,6 +94,27 @@ def test_a_sweep_on_two_devices(losses: Losses, fst_train: Run, tiny: list[str])
     assert {n: v for n, v in os.environ.items() if n.startswith(("MASTER", "LOCAL", "WORLD", "FST", "NODE"))} == {
         n: v for n, v in before.items() if n.startswith(("MASTER", "LOCAL", "WORLD", "FST", "NODE"))
     }
+
+
+def test_a_page_has_axes_where_one_or_two_settings_vary() -> None:
+    def shape(*settings: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
+        made = sweep.grid([each.split() for each in settings], [Cell([each]) for each in settings])
+        return list(made.columns), [(head, [" ".join(cell.lines) for cell in cells]) for head, cells in made.rows]
+
+    assert shape("a=1", "a=2") == (["", "a=1", "a=2"], [("", ["a=1", "a=2"])])
+    assert shape("a=1 b=x", "a=1 b=y", "a=2 b=y") == (
+        ["", "b=x", "b=y"],
+        [("a=1", ["a=1 b=x", "a=1 b=y"]), ("a=2", ["", "a=2 b=y"])],
+    )
+    for plain in (
+        ["a=1 b=1 c=1", "a=1 b=1 c=2", "a=2 b=1 c=1", "a=2 b=2 c=2"],
+        ["a=1", "a=1", "a=2", "a=3"],
+        ["", "a=1"],
+    ):
+        columns, rows = shape(*plain)
+        assert columns == [""] * (1 + min(3, len(plain)))
+        assert [cell for _, cells in rows for cell in cells] == plain
+        assert {head for head, _ in rows} == {""}
 
 
 def test_the_summary_of_no_runs(tmp_path: Path) -> None:
