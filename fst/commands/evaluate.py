@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fst.commands.arguments import Parser, add_wishes, print_json, whole, wished
 from fst.commands.progress import display
 from fst.commands.train import require_training
+from fst.errors import UsageError
 
 if TYPE_CHECKING:
     from fst.commands.progress import Bar, Lines
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         help="paint each photo in N ways, where the model can, and say how much they differ",
     )
     made.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of the variations (%(default)s)")
+    made.add_argument("--diversity", type=float, metavar="D", help="of those of any style, from 0 to 1 (0.6)")
     made.add_argument(
         "--reference",
         type=_reference,
@@ -85,7 +87,8 @@ def add_scoring(made: argparse.ArgumentParser) -> None:
         "--style-image",
         type=Path,
         metavar="PICTURE",
-        help="the style's picture (the one that the model learnt, where fst knows its name and finds it)",
+        help="the style's picture, of a model of any style also to paint like (the one that the model learnt, where "
+        "fst knows its name and finds it)",
     )
     made.add_argument(
         "--style-size",
@@ -106,19 +109,23 @@ def main(argv: Sequence[str]) -> int:
     require_training()
     from fst import images
     from fst.evaluation import page
-    from fst.evaluation.evaluate import evaluate, noises, summarize
+    from fst.evaluation.evaluate import evaluate, summarize
     from fst.evaluation.paintings import find_photos
     from fst.evaluation.scores import Judge
     from fst.evaluation.wanted import find_styles
     from fst.inference.stylizer import Stylizer
+    from fst.inference.variations import draw
     from fst.inputs import KINDS
 
     folder = None if a.out is None else page.Folder(a.out, overwrite=a.overwrite)
     photos = find_photos(a.content, out=a.out)
     stylizer = Stylizer(a.model)
+    wishes |= {"style_image": a.style_image} if "style_code" in stylizer.recipe.inputs else {}
     inputs = stylizer.inputs(**wishes)
     if a.variations:
-        noises(stylizer.recipe, a.variations, a.seed)
+        draw(stylizer.recipe.inputs, a.seed, 0, diversity=a.diversity, model=stylizer.recipe.name)
+    elif a.diversity is not None:
+        raise UsageError("--diversity goes with --variations N")
     styles = find_styles(stylizer.recipe, inputs, image=a.style_image, size_px=a.style_size)
     name, iterations, shown, rows = stylizer.recipe.name, a.reference or 0, display(quiet=a.json), []
     try:
@@ -138,6 +145,7 @@ def main(argv: Sequence[str]) -> int:
             wishes=wishes,
             variations=a.variations or 0,
             seed=a.seed,
+            diversity=a.diversity,
             iterations=iterations,
             on_progress=partial(_show, shown, iterations),
         ):
@@ -158,6 +166,7 @@ def main(argv: Sequence[str]) -> int:
             "inputs": {name: value for name, value in inputs.items() if not KINDS[name].vector},
             "variations": a.variations,
             "seed": a.seed,
+            "diversity": a.diversity,
         }
         | {"reference": f"gatys:{iterations}" if iterations else None},
     )

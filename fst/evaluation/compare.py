@@ -29,23 +29,28 @@ def compare(
         photos: files.
         max_side: longest side of what is painted, in pixels.
         judge: who scores; None: nobody.
-        style_image, style_size_px: picture and sizes to score all models by, and not each by what it learnt.
+        style_image, style_size_px: picture and sizes to score all models by, and not each by what it learnt; models of
+            any style paint like the picture.
         say: told of a model whose style's picture is not to be had: it goes without scores.
     """
     for number, stylizer in enumerate(stylizers):
         scored: Iterator[tuple[Painting, Result]] | None = None
+        told = {"style_image": style_image} if "style_code" in stylizer.recipe.inputs else {}
         if judge is not None:
             from fst.evaluation.evaluate import evaluate
             from fst.evaluation.wanted import find_styles
 
             try:
-                styles = find_styles(stylizer.recipe, stylizer.inputs(), image=style_image, size_px=style_size_px)
+                styles = find_styles(stylizer.recipe, stylizer.inputs(**told), image=style_image, size_px=style_size_px)
             except UsageError as error:
                 say(f"no scores of {stylizer.recipe.name}: {error}")
             else:
-                found = evaluate(stylizer, photos, styles, judge, max_side=max_side)
+                found = evaluate(stylizer, photos, styles, judge, max_side=max_side, wishes=told)
                 scored = ((each.painting, each.row) for each in found)
         if scored is None:
-            scored = ((painting, painting.described()) for painting in paint(stylizer, photos, max_side=max_side))
+            scored = (
+                (painting, painting.described())
+                for painting in paint(stylizer, photos, max_side=max_side, wishes=[told])
+            )
         for place, (painting, row) in enumerate(scored):
             yield number, place, painting, row

@@ -3,21 +3,18 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from fst import images
-from fst.bundle import Recipe
-from fst.errors import UsageError
 from fst.evaluation.paintings import Painting, Result, Wishes, means, medians, paint
 from fst.evaluation.reference import Reference, gatys
 from fst.evaluation.scores import Judge
 from fst.evaluation.wanted import Wanted
 from fst.inference.stylizer import Stylizer
-
-Noise = np.ndarray[Any, np.dtype[np.float64]]
+from fst.inference.variations import draw
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,7 @@ def evaluate(
     wishes: Wishes | None = None,
     variations: int = 0,
     seed: int = 0,
+    diversity: float | None = None,
     iterations: int = 0,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Iterator[Scored]:
@@ -64,15 +62,17 @@ def evaluate(
         max_side: longest side of what is painted, in pixels.
         wishes: for `Stylizer.inputs`.
         variations: how many different pictures of each photo; 0: one.
-        seed: of the variations.
+        seed, diversity: of the variations, see variations.draw.
         iterations: of the reference (see `gatys`); 0: none.
         on_progress: told where the work stands.
 
     Raises:
-        UsageError: wishes that the model cannot fulfil.
+        UsageError: wishes or variations that the model cannot fulfil.
     """
     each = dict(wishes or {})
-    asked = [each | {"noise": noise} for noise in noises(stylizer.recipe, variations, seed)] if variations else [each]
+    declared, name = stylizer.recipe.inputs, stylizer.recipe.name
+    drawn = [draw(declared, seed, number, diversity=diversity, model=name) for number in range(variations)]
+    asked = [each | one for one in drawn] or [each]
     pictures = [picture for style in styles for picture in style.pictures]
     shares = [style.share / len(style.pictures) for style in styles for _ in style.pictures]
     target = judge.target(pictures, shares)
@@ -93,20 +93,6 @@ def evaluate(
             reference = gatys(photo, pictures, shares, judge, iterations=iterations, on_iteration=tell)
             row |= {"gatys_iterations": reference.as_good_as(row["total"]), "gatys_totals": reference.totals}
         yield Scored(painting, row, reference)
-
-
-def noises(recipe: Recipe, count: int, seed: int) -> list[Noise]:
-    """What makes each of `count` variations its own: numbers of a normal distribution, by `seed` and its place.
-
-    Raises:
-        UsageError: the model knows one picture of a photo only.
-    """
-    if "noise" not in recipe.inputs:
-        raise UsageError(
-            f"{recipe.name} paints a photo in one way only (it has no input noise): leave --variations out"
-        )
-    length = int(recipe.inputs["noise"])
-    return [np.random.default_rng([seed, number]).standard_normal(length) for number in range(count)]
 
 
 def summarize(

@@ -12,8 +12,6 @@ from PIL import Image
 from fst import images
 from fst.bundle import Recipe, write_onnx
 from fst.cli import main
-from fst.errors import UsageError
-from fst.evaluation.evaluate import noises
 from fst.evaluation.scores import Judge
 from fst.inference.stylizer import Stylizer
 
@@ -153,15 +151,12 @@ def test_variations_and_how_much_they_differ(
     assert "pixel_distance" not in json.loads(capfd.readouterr().out)["median"]
 
 
-def test_variations_are_for_models_that_know_several() -> None:
-    with pytest.raises(UsageError, match="m paints a photo in one way only"):
-        noises(Recipe(name="m"), 2, 0)
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["eval", "starry_night"], "--content"),
+        (["eval", "starry_night", "--content", "photos", "--variations", "2"], "paints a photo in one way only"),
+        (["eval", "starry_night", "--content", "photos", "--diversity", "0.5"], "--diversity goes with --variations N"),
         (["eval", "--content", "photos"], "MODEL"),
         (["eval", "stary_night", "--content", "photos"], "did you mean starry_night?"),
         (["eval", "starry_night:wave", "--content", "photos"], "starry_night has one style"),
