@@ -37,7 +37,7 @@ def test_what_cannot_be_drawn():
 def test_rotations_of_a_model_that_has_them():
     drawn = draw({"style_code": 20, "rotation": 16}, 3, 5)
     assert list(drawn) == ["rotation"]
-    np.testing.assert_allclose(drawn["rotation"], 0.6 * rotation(16, 3, 5), atol=1e-7)
+    np.testing.assert_allclose(drawn["rotation"], rotation(16, 3, 5, diversity=0.5), atol=1e-7)
     np.testing.assert_array_equal(draw({"rotation": 16}, 3, 5, diversity=1)["rotation"], rotation(16, 3, 5))
 
 
@@ -45,9 +45,11 @@ def matrix(side, seed, number, **options):
     return rotation(side * side, seed, number, **options).reshape(side, side).astype(float) + np.eye(side)
 
 
-def test_an_orthogonal_matrix_less_the_identity():
-    q = matrix(64, 0, 0)
-    assert np.abs(q @ q.T - np.eye(64)).max() < 1e-5
+def test_a_rotation_less_the_identity():
+    for diversity in (1, 0.5):
+        q = matrix(64, 0, 0, diversity=diversity)
+        assert np.abs(q @ q.T - np.eye(64)).max() < 1e-5
+        assert np.linalg.det(q) == pytest.approx(1, abs=1e-4)
     assert rotation(64 * 64, 0, 0).dtype == np.float32
 
 
@@ -57,14 +59,19 @@ def test_the_same_for_a_seed_and_a_number_and_another_for_others():
         assert np.abs(rotation(16, 3, 5) - rotation(16, *other)).max() > 0.1
 
 
-def test_diversity_is_the_shared_way():
-    np.testing.assert_allclose(rotation(64, 1, 2, diversity=0.25), 0.25 * rotation(64, 1, 2), atol=1e-7)
-    assert not rotation(64, 1, 2, diversity=0).any()
+def test_diversity_is_a_power():
+    """Three thirds of the way are all of it; features keep the mean cosine sin(pi d) / (pi d) with what they were."""
+    third = matrix(64, 1, 2, diversity=1 / 3)
+    np.testing.assert_allclose(third @ third @ third, matrix(64, 1, 2), atol=1e-5)
+    for diversity in (0.25, 0.5):
+        kept = np.trace(matrix(64, 1, 2, diversity=diversity)) / 64
+        assert kept == pytest.approx(np.sinc(diversity), abs=0.02)
+    assert np.abs(rotation(64, 1, 2, diversity=0)).max() < 1e-6
 
 
 def test_matrices_are_drawn_evenly():
     """Mean trace 0 and mean square of the trace 1, as of the Haar measure (Diaconis & Shahshahani 1994), and no sign
-    that is more frequent: a QR decomposition alone has negative diagonals."""
+    of an entry that is more frequent: of a QR decomposition alone, diagonals are mostly negative."""
     traces = np.array([np.trace(matrix(8, 0, number)) for number in range(2000)])
     assert abs(traces.mean()) < 0.08  # four deviations are 0.09
     assert abs((traces**2).mean() - 1) < 0.15
