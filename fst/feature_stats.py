@@ -1,5 +1,6 @@
 """Statistics of feature maps: pure functions, used by networks and perceptual losses alike."""
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -75,6 +76,17 @@ def whitening_coloring(features: Tensor, mean: Tensor, root: Tensor, turn: Tenso
             white = white + turn @ white
         flat = features.float().flatten(2) - own_mean[..., None]
         return ((root @ white) @ flat + mean[..., None]).view(b, c, h, w)
+
+
+def random_rotations(share: Tensor, channels: int) -> Tensor:
+    """Random rotations of so many dimensions less the identity, for shares (B,) in [0, 1]: (B, channels, channels).
+
+    At 1 their angles are as large, in the mean square, as those of rotations that are all as likely; 0 turns nothing.
+    """
+    free = torch.randn(len(share), channels, channels, device=share.device)
+    size = share * math.pi / 3**0.5 / (2 * channels) ** 0.5
+    turned: Tensor = torch.linalg.matrix_exp((free - free.mT) * size[:, None, None])
+    return turned - torch.eye(channels, device=share.device)
 
 
 def roots(matrices: Tensor, steps: int = 16) -> tuple[Tensor, Tensor]:

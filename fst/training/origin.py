@@ -98,7 +98,7 @@ def _origin(recipe: bundle.Recipe) -> dict[str, Any]:
 def _start_from(net: nn.Module, tensors: "bundle.Tensors", recipe: bundle.Recipe, source: str) -> None:
     """Copy the weights of a model file into the network, which must be of the same make."""
     own = nets.recipe_of(net)
-    if recipe.net != own:
+    if recipe.net | {"transfer": None} != own | {"transfer": None}:  # by whatever transfer, the weights are the same
         inner, own_inner = recipe.net.get("net", recipe.net), own.get("net", own)
         theirs = " ".join(f"net.{key}={value}" for key, value in inner.items() if own_inner.get(key) != value)
         adjustable = recipe.net.get("adjustable", False)

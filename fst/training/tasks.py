@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from fst import nets
 from fst.errors import UsageError
+from fst.feature_stats import random_rotations
 from fst.perceptual.losses import (
     PerceptualLoss,
     StyleTarget,
@@ -29,6 +30,7 @@ from fst.training.style_pool import StylePool
 
 _WATCHED, _WATCHED_PX = 3, 256  # style pictures that validation photos are painted with
 DIFFERENCE = 0.15  # mean absolute one of two ways to paint a photo, in [0, 1]
+_MOST_TURNED = 0.7  # share of a rotation
 STROKES = (0.5, 0.5**0.5, 1.0, 2**0.5, 2.0)  # at which a style is seen where strokes are adjustable
 Inputs = Mapping[str, Tensor]
 
@@ -266,7 +268,8 @@ class AnyStyleTask(StyleTask):
     """One network learns to paint with any style, from many (Huang & Belongie 2017, section 5).
 
     Every photo is painted with a style of its own. Where the paper compares means and deviations, the loss here is that
-    of all other methods. Half of the photos are painted at full strength, the rest at any.
+    of all other methods. Half of the photos are painted at full strength, the rest at any. Where the network takes
+    rotations, half of the photos have one, of up to `_MOST_TURNED`: the decoder learns to make the style of those, too.
 
     Args:
         pool: the style pictures.
@@ -288,10 +291,14 @@ class AnyStyleTask(StyleTask):
 
     def draw(self, count: int, size: int) -> Inputs:
         strength = (2 * torch.rand(count)).clamp(max=1)
-        return {
+        drawn = {
             "style_picture": self.pool.draw(count, size).to(self.device, memory_format=torch.channels_last),
             "strength": strength.to(self.device),
         }
+        if "rotation" in (inputs := nets.inputs_of(self.net)):
+            share = torch.where(torch.rand(count) < 0.5, 0.0, _MOST_TURNED * torch.rand(count)).to(self.device)
+            drawn["rotation"] = random_rotations(share, math.isqrt(int(inputs["rotation"]))).flatten(1)  # type: ignore[arg-type]
+        return drawn
 
     def looks(self) -> list[Look]:
         """The pictures of the first places, and the first of them at half strength."""
