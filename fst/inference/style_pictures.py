@@ -3,7 +3,7 @@
 import hashlib
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, TypeGuard, Union
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def fingerprint(picture: StylePicture) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def is_code(picture: StylePicture) -> bool:
+def is_code(picture: StylePicture) -> TypeGuard[str | Path]:
     """Whether it is the file of a code, by its name."""
     return isinstance(picture, str | Path) and Path(picture).suffix.lower() == ".npy"
 

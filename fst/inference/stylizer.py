@@ -183,7 +183,8 @@ class Stylizer:
         if not isinstance(image, Mapping | list | tuple):
             return self.encode(image)
         pairs = list(image.items() if isinstance(image, Mapping) else image)
-        weights = whole([f"{picture!s:.60}" for picture, _ in pairs], [weight for _, weight in pairs])
+        names = [Path(picture).name if isinstance(picture, str | Path) else "picture" for picture, _ in pairs]
+        weights = whole(names, [weight for _, weight in pairs])
         codes = [np.float32(weight) * self.encode(picture) for (picture, _), weight in zip(pairs, weights, strict=True)]
         mixed: Floats = np.sum(codes, 0)
         return mixed
@@ -194,8 +195,7 @@ class Stylizer:
             self._encoder = _make_session(
                 self._read_encoder(), self.threads, self.provider, arena=False, output="style_code"
             )
-        code: Floats = self._encoder.run(["style_code"], {"image": image})[0]
-        return code
+        return _run_graph(self._encoder, "style_code", {"image": image})
 
     def _read_encoder(self) -> bundle.Bundle:
         path = bundle.encoder_of(self.path)
@@ -292,24 +292,24 @@ class Stylizer:
 
     def _paint(self, given: Arrays, *, frugal: bool) -> np.ndarray[Any, Any]:
         """The picture, for the network's inputs by name."""
-        session = self._session(frugal)
-        import onnxruntime
-
-        try:
-            (stylized,) = session.run(["stylized"], given)
-        except onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException as error:
-            reason, (height, width) = str(error).splitlines()[0], given["image"].shape[-2:]
-            raise FstError(
-                f"onnxruntime could not paint {width}x{height} pixels ({reason}); try a smaller size"
-            ) from error
-        painted: np.ndarray[Any, Any] = stylized
-        return painted
+        return _run_graph(self._session(frugal), "stylized", given)
 
     def _session(self, frugal: bool) -> "onnxruntime.InferenceSession":
         if frugal not in self._sessions:
             self._sessions.clear()  # never two copies of the weights
             self._sessions[frugal] = _make_session(self._bundle, self.threads, self.provider, arena=not frugal)
         return self._sessions[frugal]
+
+
+def _run_graph(session: "onnxruntime.InferenceSession", output: str, given: Arrays) -> Floats:
+    import onnxruntime
+
+    try:
+        made: Floats = session.run([output], given)[0]
+    except onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException as error:
+        reason, (height, width) = str(error).splitlines()[0], given["image"].shape[-2:]
+        raise FstError(f"onnxruntime could not paint {width}x{height} pixels ({reason}); try a smaller size") from error
+    return made
 
 
 def _make_session(

@@ -160,7 +160,7 @@ def test_several_style_pictures_are_mixed_by_their_codes(any_model, tmp_path):
     made = Stylizer(any_model)
     for several in ({red: 0.7, green: 0.3}, [(red, 0.7), (images.read(green).pixels, 0.3)]):
         np.testing.assert_allclose(made.inputs(style_image=several)["style_code"], wanted, atol=1e-3)
-    with pytest.raises(UsageError, match=r"sum to 1.2, not to 1: .*red.png=0.58,.*green.png=0.42 would"):
+    with pytest.raises(UsageError, match=r"sum to 1.2, not to 1: red.png=0.58,green.png=0.42 would"):
         made(photo(), style_image={red: 0.7, green: 0.5})
 
 
