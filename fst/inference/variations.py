@@ -15,7 +15,7 @@ _DIVERSITY = 0.5
 def draw(
     inputs: Mapping[str, Value], seed: int, number: int, *, diversity: float | None = None, model: str = "the model"
 ) -> dict[str, Vector]:
-    """The wishes for one of many results: the same for the same seed and number, on every machine.
+    """The wishes for one of many results: the same for the same seed and number.
 
     Args:
         inputs: the model's, as its recipe declares them.
@@ -71,4 +71,5 @@ def rotation(length: int, seed: int, number: int, *, diversity: float = 1.0) -> 
         q[0] *= -1
     values, vectors = np.linalg.eig(q)
     power = (vectors * np.exp(1j * diversity * np.angle(values))) @ np.linalg.inv(vectors)
-    return (power.real - np.eye(c)).astype(np.float32).ravel()
+    turned: Vector = (power.real - np.eye(c)).astype(np.float32).ravel()
+    return turned
