@@ -344,7 +344,8 @@ def test_a_whole_bundle_that_is_no_network_is_refused(tmp_path):
 
 def test_the_package_gives_the_stylizer_and_shipped_styles_work():
     assert fst.Stylizer is Stylizer
-    for name in bundle.shipped():
-        out = fst.Stylizer(name)(images.resize(photo(16, 16), (96, 64)))
+    for name, path in bundle.shipped().items():
+        style = {"style_image": photo(64, 48)} if bundle.encoder_of(path).is_file() else {}
+        out = fst.Stylizer(name)(images.resize(photo(16, 16), (96, 64)), **style)
         assert out.shape == (64, 96, 3)
         assert out.std() > 10  # a picture, not a blank
