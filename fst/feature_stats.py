@@ -81,7 +81,7 @@ def whitening_coloring(features: Tensor, mean: Tensor, root: Tensor, turn: Tenso
 def random_rotations(share: Tensor, channels: int) -> Tensor:
     """Random rotations of so many dimensions less the identity, for shares (B,) in [0, 1]: (B, channels, channels).
 
-    At 1 their angles are as large, in the mean square, as those of rotations that are all as likely; 0 turns nothing.
+    At 1 their angles are about as large as those of rotations that are all as likely; at 0 nothing is turned.
     """
     free = torch.randn(len(share), channels, channels, device=share.device)
     size = share * math.pi / 3**0.5 / (2 * channels) ** 0.5

@@ -8,6 +8,7 @@ from fst.feature_stats import (
     covariance,
     gram,
     moments,
+    random_rotations,
     root_of_covariance,
     roots,
     symmetric_root,
@@ -157,3 +158,16 @@ def test_covariances_keep_their_digits_under_autocast() -> None:
         mean, root = root_of_covariance(style)
         got = whitening_coloring(features_like_a_networks(1), mean, root)
     torch.testing.assert_close(got, whitening_coloring(features_like_a_networks(1), mean, root))
+
+
+def test_random_rotations_are_rotations_as_far_as_asked():
+    torch.manual_seed(0)
+    share = torch.tensor([0.0, 0.5, 1.0])
+    turned = random_rotations(share, 64).double().numpy() + np.eye(64)
+    assert np.array_equal(turned[0], np.eye(64))
+    np.testing.assert_allclose(turned @ turned.transpose(0, 2, 1), np.broadcast_to(np.eye(64), turned.shape), atol=1e-4)
+    np.testing.assert_allclose(np.linalg.det(turned), 1, atol=1e-3)
+    angles = np.angle(np.linalg.eigvals(turned))
+    haar = np.angle(np.linalg.eigvals(np.linalg.qr(np.random.default_rng(0).standard_normal((64, 64)))[0]))
+    size = np.sqrt((angles**2).mean(1)) / np.sqrt((haar**2).mean())
+    np.testing.assert_allclose(size, share, atol=0.12)  # angles beyond a half turn are smaller ones

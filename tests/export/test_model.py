@@ -105,7 +105,7 @@ def test_a_model_of_any_style_comes_with_its_encoder(any_net, tmp_path, photo):
     got = Stylizer(tmp_path / "x.onnx", style_size=64)(picture, style_image=style, strength=0.7)
     x, y = (torch.from_numpy(images.to_float(each)) for each in (picture, style))
     with torch.no_grad():
-        wanted = net(x, net.encode(y), torch.tensor([0.7]))[0].permute(1, 2, 0).numpy() * 255
+        wanted = net.eval()(x, net.encode(y), torch.tensor([0.7]))[0].permute(1, 2, 0).numpy() * 255
     assert np.abs(got - wanted).max() <= 1.5
     again, _ = model.read(tmp_path)  # of a folder, the model and not its encoder
     assert same(net, again)

@@ -204,7 +204,7 @@ def test_every_style_learns_in_training_and_only_what_it_is_told() -> None:
 def test_norms_are_told_and_none_is_left() -> None:
     net = made(FAST)
     kinds = [type(module) for module in net.modules()]
-    assert kinds.count(ConditionalNorm) == len(net._channels)
+    assert kinds.count(ConditionalNorm) == len(net._sizes) / 2
     assert not any(isinstance(module, torch.nn.InstanceNorm2d) for module in net.modules())
     assert not list(itertools.chain(*(m.parameters() for m in net.modules() if isinstance(m, ConditionalNorm))))
 

@@ -111,7 +111,7 @@ WRONG = {
     "foo.bar=1": "there is no key 'foo.bar': fst train --cfg job shows the keys",
     "foo": "cannot read 'foo': write key=value, with quotes inside quotes for odd letters: \"key='a=b'\"",
     "loss.style_layers=[a": "cannot read 'loss.style_layers=[a': ",
-    "net=null": "net=null: choose one of fast, johnson",
+    "net=null": "net=null: choose one of adain, fast, johnson",
     "style=wave,udnie": "style=wave,udnie: several values need -m; a list is written [a,b]",
     "data.size=abc": "data.size=abc: wanted a whole number, like 256",
     "data.size=64.5": "data.size=64.5: wanted a whole number, like 256",
