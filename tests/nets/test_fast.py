@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fst import nets
 from fst.errors import UsageError
-from fst.nets.fast import FastNet
+from fst.nets.fast import DoublingConv, FastNet
 
 
 def picture(height: int, width: int, *, batch: int = 1, seed: int = 0) -> torch.Tensor:
@@ -41,10 +41,6 @@ def plain(net: FastNet, image: torch.Tensor, phases: torch.Tensor | None = None)
     def unit(x: torch.Tensor, name: str, border: int = 1) -> torch.Tensor:
         return norm(conv(x, f"{name}.conv", border=border), f"{name}.norm")
 
-    def shuffle(x: torch.Tensor) -> torch.Tensor:
-        b, c, h, w = x.shape
-        return x.view(b, c // 4, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3).reshape(b, c // 4, 2 * h, 2 * w)
-
     def double(x: torch.Tensor) -> torch.Tensor:
         return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
@@ -67,7 +63,7 @@ def plain(net: FastNet, image: torch.Tensor, phases: torch.Tensor | None = None)
     x = quarter[..., 1:-1, 1:-1] + double(conv(x, "up", border=0))
     x = x + unit(conv(x, "fine.0.conv").clamp(min=0), "fine.1")
     x = unit(double(conv(x.clamp(min=0), "narrow", border=0)), "finer").clamp(min=0)
-    return shuffle(conv(x, "last")).sigmoid()[..., 8 : 8 + height, 8 : 8 + width]
+    return conv(double(x), "last").sigmoid()[..., 8 : 8 + height, 8 : 8 + width]
 
 
 def test_against_functional_calls() -> None:
@@ -109,7 +105,7 @@ def test_a_gigaflop() -> None:
     with FlopCounterMode(display=False) as counter:
         net(picture(256, 256))
     assert counter.get_total_flops() == pytest.approx(1.14e9, rel=0.01)
-    assert sum(p.numel() for p in net.parameters()) == pytest.approx(0.35e6, rel=0.01)
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(0.35e6, rel=0.02)
 
 
 def test_no_grid_and_no_frame_on_a_flat_picture() -> None:
@@ -117,6 +113,12 @@ def test_no_grid_and_no_frame_on_a_flat_picture() -> None:
     net = FastNet(width=8, blocks=1).eval()
     before_trunk = net.down(net.stem(torch.full((1, 3, 64, 64), 0.3)))
     torch.testing.assert_close(before_trunk, before_trunk[..., :1, :1].expand_as(before_trunk), rtol=0, atol=1e-4)
+
+
+def test_no_grid_where_the_last_features_are_flat() -> None:
+    last = DoublingConv(8, 3)
+    painted = last(torch.full((1, 8, 6, 6), 0.7))[..., 2:-2, 2:-2]  # what meets no zeros beyond the border
+    torch.testing.assert_close(painted, painted[..., :1, :1].expand_as(painted))
 
 
 def test_every_weight_learns() -> None:
