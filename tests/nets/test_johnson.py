@@ -135,7 +135,7 @@ def test_settings_make_the_round_trip() -> None:
     [
         ({"name": "jonson"}, "did you mean johnson"),
         ({}, "no network is called ''"),
-        ({"name": "os.system"}, "no network is called 'os.system': known: conditional, fast, johnson"),
+        ({"name": "os.system"}, "no network is called 'os.system': known: adain, conditional, fast, johnson"),
         ({"name": "johnson", "depth": 3}, "unexpected keyword argument 'depth'"),
         ({"name": "johnson", "width": 0}, "width must be a whole number of at least 1, not 0"),
         ({"name": "johnson", "width": "32"}, "width must be a whole number of at least 1, not '32'"),
