@@ -269,7 +269,7 @@ class AnyStyleTask(StyleTask):
 
     Every photo is painted with a style of its own. Where the paper compares means and deviations, the loss here is that
     of all other methods. Half of the photos are painted at full strength, the rest at any. Where the network takes
-    rotations, half of the photos have one, of up to `_MOST_TURNED`: the decoder learns to make the style of those, too.
+    rotations, three photos in four have one, of up to `_MOST_TURNED`: the decoder learns to paint those features, too.
 
     Args:
         pool: the style pictures.
@@ -296,7 +296,7 @@ class AnyStyleTask(StyleTask):
             "strength": strength.to(self.device),
         }
         if "rotation" in (inputs := nets.inputs_of(self.net)):
-            share = torch.where(torch.rand(count) < 0.5, 0.0, _MOST_TURNED * torch.rand(count)).to(self.device)
+            share = torch.where(torch.rand(count) < 0.25, 0.0, _MOST_TURNED * torch.rand(count)).to(self.device)
             drawn["rotation"] = random_rotations(share, math.isqrt(int(inputs["rotation"]))).flatten(1)  # type: ignore[arg-type]
         return drawn
 

@@ -180,6 +180,28 @@ def test_any_style_is_judged_by_each_photos_own_style_picture(vgg: VGG19, tmp_pa
     looks = task.looks()
     assert [look.scored for look in looks] == [True, True, False]
     torch.testing.assert_close(looks[1].inputs["style_picture"], pool.whole(1, 256))
+    assert "rotation" not in drawn
+
+
+def test_features_are_turned_where_the_network_takes_rotations(vgg: VGG19, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), (200, 90, 10)).save(tmp_path / "0.png")
+    torch.manual_seed(0)
+    recipe = {
+        "name": "adain",
+        "transfer": "wct",
+        "width": 4,
+        "blocks": 0,
+        "encoder": {"name": "lite", "tap": "relu3_1"},
+    }
+    net = nets.build(recipe, encoder=encoders.build)
+    optimizer: Any = torch.optim.Adam
+    pool = StylePool([str(tmp_path / "0.png")])
+    task = AnyStyleTask(net=net, extractor=vgg, loss=LOSS, optimizer=optimizer, schedule=None, pool=pool)  # type: ignore[arg-type]
+    turned = task.draw(24, 32)["rotation"].view(24, 256, 256)
+    as_they_are = (turned == 0).flatten(1).all(1)
+    assert 1 <= as_they_are.sum() <= 12
+    whole = turned[~as_they_are] + torch.eye(256)
+    torch.testing.assert_close(whole @ whole.mT, torch.eye(256).expand_as(whole), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("adjustable", [False, True])
