@@ -104,6 +104,8 @@ def test_every_shipped_model_is_described_as_it_is():
     for name, path in bundle.shipped().items():
         recipe = bundle.read(path).recipe
         assert path.stat().st_size < 8e6
+        for file in (path, bundle.encoder_of(path)):
+            assert not file.is_file() or b".py" not in file.read_bytes()
         assert hashlib.sha256(path.read_bytes()).hexdigest()[:16] in text
         assert (path.with_suffix(".md")).is_file()
         assert recipe.name == name

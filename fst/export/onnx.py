@@ -115,7 +115,25 @@ def _export(net: nn.Module, image: Tensor, further: dict[str, Tensor], output: s
             verbose=False,
         )
     assert program is not None
-    return program.model_proto
+    return without_traces(program.model_proto)
+
+
+def without_traces(model: Any) -> Any:
+    """The same ModelProto without the notes that the exporter leaves for itself.
+
+    They tell of every node which line of which file made it: longer than the graph, and a file's path names a person.
+    """
+    del model.metadata_props[:]
+    for where in (model.graph, *model.functions):
+        del where.metadata_props[:]
+        for parts in (where.node, where.value_info):
+            for part in parts:
+                del part.metadata_props[:]
+                part.ClearField("doc_string")
+    for part in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    return model
 
 
 def _keep_all_weights(model: Any, net: nn.Module) -> None:

@@ -70,6 +70,12 @@ def test_names_axes_and_opset(exported: Export) -> None:
     assert 0 <= exported.max_difference < 1e-4
 
 
+def test_no_path_of_this_machine_is_told(exported: Export) -> None:
+    """The exporter notes for each node which line of which file made it."""
+    assert b".py" not in exported.graph
+    assert not any(node.doc_string or node.metadata_props for node in onnx.load_from_string(exported.graph).graph.node)
+
+
 def test_the_network_is_left_as_it_was(net: JohnsonNet, exported: Export) -> None:
     assert net.training
 
