@@ -65,8 +65,7 @@ class StylePool:
         share, down, right = torch.rand(3).tolist()
         side = round(min(picture.shape[1:]) * (_LEAST_SHARE + (1 - _LEAST_SHARE) * share))
         top, left = round(down * (picture.shape[1] - side)), round(right * (picture.shape[2] - side))
-        crop = picture[None, :, top : top + side, left : left + side].float() / 255
-        crop = interpolate(crop, (size, size), mode="bilinear", antialias=True)[0]
+        crop = _square(picture, top, left, side, size)[0]
         crop = torch.rot90(crop, _below(4), (1, 2))
         if _below(2):
             crop = crop.flip(2)
@@ -77,8 +76,7 @@ class StylePool:
         picture = self.pictures[number][0]
         side = min(picture.shape[1:])
         top, left = ((length - side) // 2 for length in picture.shape[1:])
-        middle = picture[None, :, top : top + side, left : left + side].float() / 255
-        return interpolate(middle, (size, size), mode="bilinear", antialias=True)
+        return _square(picture, top, left, side, size)
 
 
 def recolored(picture: Tensor) -> Tensor:
@@ -120,4 +118,10 @@ def _short_side(picture: Tensor) -> Tensor:
 
 
 def _bytes(picture: Tensor) -> Tensor:
-    return (picture[0] * 255).round().clamp(0, 255).byte()
+    return torch.from_numpy(images.to_uint8(picture.numpy())).permute(2, 0, 1)
+
+
+def _square(picture: Tensor, top: int, left: int, side: int, size: int) -> Tensor:
+    """A part of (3, h, w) uint8 at another size: (1, 3, size, size) float32 in [0, 1]."""
+    part = picture[:, top : top + side, left : left + side].permute(1, 2, 0)
+    return interpolate(torch.from_numpy(images.to_float(part.numpy())), (size, size), mode="bilinear", antialias=True)
