@@ -9,6 +9,7 @@ entries and the making of the hash stay the same in every later `FORMAT`.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ _RECIPE, _DIGEST = "fst.recipe", "fst.sha256"
 _MOST_BYTES = 2**31 - 1  # protobuf reads no more
 _MOST_RECIPE_BYTES = 2**22
 _ENCODER = ".encoder.onnx"
+_NO_WEIGHTS = (7, 9)  # TensorProto.DataType: int64, bool
 _AGAIN = "copy or download it again"
 
 # The protobuf messages of ONNX in which a tensor may lie, by field number (onnx.proto).
@@ -150,6 +152,16 @@ class Bundle:
     def sha256(self) -> str:
         """Hex SHA-256 of the file, as `sha256sum` prints it."""
         return hashlib.sha256(self.graph).hexdigest()
+
+    @property
+    def weights(self) -> int:
+        """How many numbers the graph holds; what it counts and chooses by, int64 and bool, is not among them."""
+        file = BytesIO(self.graph)
+        return sum(
+            _numbers(file, *tensor)
+            for graph in _messages(file, 0, len(self.graph), 7)
+            for tensor in _messages(file, *graph, 5)
+        )
 
 
 def read(path: str | Path) -> Bundle:
@@ -387,6 +399,25 @@ def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, bool, i
             raise BundleError(f"damaged, or not a model file: byte {start} does not begin a field; {_AGAIN}")
         yield number, wire == 2, start, body, stop
         start = stop
+
+
+def _messages(file: BinaryIO, start: int, end: int, number: int) -> Iterator[tuple[int, int]]:
+    """Where the fields of this number, themselves messages, lie in the message file[start:end]."""
+    return ((body, stop) for each, is_bytes, _, body, stop in _fields(file, start, end) if is_bytes and each == number)
+
+
+def _numbers(file: BinaryIO, start: int, end: int) -> int:
+    """How many numbers an initializer, file[start:end], holds; 0 for one that is no weight."""
+    dims, kind = list[int](), 0
+    for number, is_bytes, _, body, stop in _fields(file, start, end):
+        file.seek(body)
+        if number == 1:  # dims: one, or packed
+            dims.append(_varint(file))
+            while is_bytes and file.tell() < stop:
+                dims.append(_varint(file))
+        elif number == 2:  # data_type
+            kind = _varint(file)
+    return 0 if kind in _NO_WEIGHTS else math.prod(dims)
 
 
 def _read(file: BinaryIO, start: int, end: int, most: int = 64) -> bytes:

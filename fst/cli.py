@@ -11,6 +11,7 @@ from fst.version import __version__
 COMMANDS = {
     "stylize": ("fst.commands.stylize:main", "repaint photos with a style"),
     "styles": ("fst.commands.styles:main", "list the styles that are ready to use"),
+    "show": ("fst.commands.show:main", "print a model's card"),
     "train": ("fst.commands.train:main", "learn a style from a picture"),
     "optimize": ("fst.commands.optimize:main", "paint one photo in a picture's style, without training"),
     "eval": ("fst.commands.evaluate:main", "score a model, with a page of pictures"),

@@ -15,15 +15,17 @@ Value = float | list[float]
 
 
 class Kind(NamedTuple):
-    """An input: what it says, and the range of its numbers.
+    """An input: what it says, what it is called on the command line, and the range of its numbers.
 
     Args:
+        option: the one of `fst stylize` by which it is told.
         shares: whether it is a row of shares, which sum to 1.
         vector: whether it is a vector of any finite numbers.
         needed: whether it has no neutral value.
     """
 
     meaning: str
+    option: str
     least: float = -math.inf
     most: float = math.inf
     shares: bool = False
@@ -32,12 +34,14 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "strength": Kind("how much style", 0.0, 1.0),
-    "stroke": Kind("size of the strokes, 1 as trained", 0.5, 2.0),
-    "styles": Kind("mix of the learnt styles", 0.0, 1.0, shares=True),
-    "style_code": Kind("any style, as the model's encoder says it", vector=True, needed=True),
-    "noise": Kind("which of many results, drawn from a standard normal distribution", vector=True),
-    "rotation": Kind("which of many results, an orthogonal matrix less the identity, row by row", vector=True),
+    "strength": Kind("how much style", "--strength", 0.0, 1.0),
+    "stroke": Kind("size of the strokes, 1 as trained", "--stroke", 0.5, 2.0),
+    "styles": Kind("mix of the learnt styles", "--mix", 0.0, 1.0, shares=True),
+    "style_code": Kind("any style, as the model's encoder says it", "--style-image", vector=True, needed=True),
+    "noise": Kind("which of many results, drawn from a standard normal distribution", "--variations", vector=True),
+    "rotation": Kind(
+        "which of many results, an orthogonal matrix less the identity, row by row", "--variations", vector=True
+    ),
 }
 STYLE_SIZES_PX = (32, 4096)  # longest side at which a style_code is made of a picture
 _LONGEST = 2**24  # numbers in a vector

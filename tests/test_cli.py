@@ -1,7 +1,10 @@
 """The command as people use it and misuse it: real processes, one-line errors, exit codes."""
 
+import hashlib
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -232,6 +235,40 @@ def test_every_style_of_a_model_of_several_is_listed(painting_model, monkeypatch
     assert np.array_equal(fst.Stylizer("painting:green").inputs()["styles"], [0, 1])
 
 
+def test_a_card_beside_the_model_is_printed_as_it_is():
+    for name, path in bundle.shipped().items():
+        assert run("show", name).stdout == run("show", path).stdout == path.with_suffix(".md").read_text()
+
+
+def test_a_model_without_a_card_says_what_it_knows(tmp_path, any_model, painting_model):
+    for path in (any_model, bundle.encoder_of(any_model)):
+        shutil.copy(path, tmp_path)
+    told = json.loads(run("show", tmp_path / "any.onnx", "--json").stdout)
+    assert told["card"] is None
+    assert [Path(each["path"]).name for each in told["files"]] == ["any.onnx", "any.encoder.onnx"]
+    for each in told["files"]:
+        data = Path(each["path"]).read_bytes()
+        assert (each["size_bytes"], each["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+    assert told["recipe"] == json.loads(bundle.read_recipe(any_model).to_json())
+    composed = run("show", tmp_path / "any.onnx").stdout
+    assert all(each["sha256"] in composed for each in told["files"])
+    (tmp_path / "any.md").write_text(composed + "- none\n")  # completed
+    assert run("show", tmp_path / "any.onnx").stdout == composed + "- none\n"
+    assert json.loads(run("show", tmp_path / "any.onnx", "--json").stdout)["card"] == str(tmp_path / "any.md")
+    assert run("show", f"{painting_model}:green").stdout == run("show", painting_model).stdout != ""
+
+
+def test_what_cannot_be_shown_is_one_line(tmp_path, painting_model, inverting_model):
+    assert "did you mean starry_night?" in refused(2, "show", "stary_night")
+    assert "no style 'gren': did you mean green" in refused(2, "show", f"{painting_model}:gren")
+    assert "invert has one style" in refused(2, "show", f"{inverting_model}:wave")
+    assert "MODEL" in refused(2, "show")
+    (tmp_path / "cut.onnx").write_bytes(inverting_model.read_bytes()[:-9])
+    assert "cut.onnx: damaged" in refused(1, "show", tmp_path / "cut.onnx")
+    (tmp_path / "cut.md").mkdir()
+    assert "cut.onnx: damaged" in refused(1, "show", tmp_path / "cut.onnx", "--json")
+
+
 def test_doctor_tells_what_is_there():
     found = json.loads(run("doctor", "--json").stdout)
     assert any(finding["topic"] == "fst" for finding in found)
@@ -240,9 +277,17 @@ def test_doctor_tells_what_is_there():
 
 def test_completion_completes():
     script = run("completion", "bash").stdout
-    ask = 'eval "$S"; COMP_WORDS=(fst sty); COMP_CWORD=1; _fst; echo "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", ask], env={"S": script}, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["stylize", "styles"]
+    listing = 'fst() { echo \'  "name": "wave",\'; }'
+    for words, found in (("sty", ["stylize", "styles"]), ("show w", ["wave"])):
+        ask = f'eval "$S"; {listing}; COMP_WORDS=(fst {words}); COMP_CWORD={len(words.split())}; _fst'
+        done = subprocess.run(
+            ["bash", "-c", f'{ask}; echo "${{COMPREPLY[@]}}"'],
+            env={"S": script, "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == found
     for shell in ("zsh", "fish"):
         assert "stylize" in run("completion", shell).stdout
     assert "invalid choice" in refused(2, "completion", "tcsh")

@@ -25,6 +25,7 @@ def imported_by(code):
         "import fst; fst.Stylizer",
         "from fst.cli import main; main(['--help'])",
         "from fst.cli import main; main(['styles', '--no-timing'])",
+        "from fst.cli import main; assert main(['show', 'any']) == 0",
         "from fst.cli import main; main(['completion', 'bash'])",
     ],
 )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fst import bundle
-from fst.cli import COMMANDS
+from fst import bundle, card
+from fst.cli import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -45,6 +45,12 @@ def test_eval_and_compare_lines_parse(words):
     from fst.commands import compare, evaluate
 
     assert {"eval": evaluate, "compare": compare}[words[0]].parser().parse_args(words[1:]).content
+
+
+@pytest.mark.parametrize("words", [w for w in commands() if w[0] == "show"], ids=" ".join)
+def test_show_lines_run(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith(f"# {words[1]}\n")
 
 
 def test_options_of_the_table_have_the_defaults_it_gives():
@@ -103,6 +109,7 @@ def test_every_shipped_model_is_described_as_it_is():
     assert bundle.shipped()
     for name, path in bundle.shipped().items():
         recipe = bundle.read(path).recipe
+        assert card.net_in_words(recipe.net) in text
         assert path.stat().st_size < 8e6
         for file in (path, bundle.encoder_of(path)):
             assert not file.is_file() or b".py" not in file.read_bytes()

@@ -22,7 +22,8 @@ _fst() {
     words="@COMMANDS@ --help --version"
   else
     case "${COMP_WORDS[COMP_CWORD-1]}" in
-      --style|-s) words="$(fst styles --no-timing --json 2>/dev/null | sed -n 's/^ *"name": "\\(.*\\)",$/\\1/p')" ;;
+      --style|-s|show)
+        words="$(fst styles --no-timing --json 2>/dev/null | sed -n 's/^ *"name": "\\(.*\\)",$/\\1/p')" ;;
       *) case "${COMP_WORDS[1]}" in
 @OPTIONS@
         esac ;;
@@ -50,6 +51,7 @@ function __fst_styles
 end
 complete -c fst -f -n '__fish_seen_subcommand_from train' -a '(__fst_train)'
 complete -c fst -n '__fish_seen_subcommand_from stylize' -s s -l style -x -a '(__fst_styles)'
+complete -c fst -n '__fish_seen_subcommand_from show' -x -a '(__fst_styles)'
 """
 
 
@@ -68,13 +70,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _options() -> dict[str, list[str]]:
     """The long options of the commands that have any to speak of."""
-    from fst.commands import compare, doctor, evaluate, export, import_, optimize, stylize
+    from fst.commands import compare, doctor, evaluate, export, import_, optimize, show, stylize
 
     parsers: dict[str, argparse.ArgumentParser] = {
         "stylize": stylize.parser(),
         "optimize": optimize.parser(),
         "eval": evaluate.parser(),
         "compare": compare.parser(),
+        "show": show.parser(),
         "export": export.parser(),
         "import": import_.parser(),
         "doctor": doctor.parser(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fst import bundle
+from fst import bundle, card
 from fst.commands.arguments import Parser, print_json
 
 
@@ -15,7 +15,8 @@ def main(argv: Sequence[str]) -> int:
     """Run `fst styles`."""
     made = Parser(
         "fst styles",
-        "List the styles that fst carries; each is timed on this machine. MODEL:STYLE is one of several of a model.",
+        "List the styles that fst carries; each is timed on this machine. MODEL:STYLE is one of several of a model. "
+        "fst show MODEL says more.",
     )
     made.add_argument("--json", action="store_true", help="print as JSON")
     made.add_argument("--no-timing", action="store_true", help="do not measure milliseconds")
@@ -28,12 +29,12 @@ def main(argv: Sequence[str]) -> int:
     from rich.table import Table
 
     table = Table(box=None)
-    for heading in ("style", "artist", "year", "size", "licence", "ms at 512", "takes", "file"):
+    for heading in ("style", "artist", "year", "net", "size", "licence", "ms at 512", "takes", "file"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         milliseconds = "" if row["milliseconds_at_512"] is None else f"{row['milliseconds_at_512']:.0f}"
         size = f"{row['size_bytes'] / 1e6:.1f} MB"
-        cells = (row["name"], row["artist"], row["year"], size, row["license"], milliseconds)
+        cells = (row["name"], row["artist"], row["year"], row["net"], size, row["license"], milliseconds)
         further = " ".join("style_image" if name == "style_code" else name for name in row["inputs"])
         table.add_row(*(str(cell or "") for cell in (*cells, further, row["path"])))
     console = Console(width=10_000)
@@ -49,7 +50,9 @@ def _describe(name: str, *, timed: bool) -> list[dict[str, Any]]:
         "path": str(path),
         "size_bytes": path.stat().st_size,
         "method": recipe.method,
-        "net": recipe.net.get("name"),
+        "net": card.net_name(recipe.net),
+        "steps": recipe.steps,
+        "metrics": recipe.metrics,
         "inputs": list(recipe.inputs),
         "milliseconds_at_512": milliseconds(name) if timed else None,
     }
