@@ -1,16 +1,17 @@
-"""The styles that a model was to paint: their pictures, by which its repaintings are scored."""
+"""The styles that a model was to paint: their pictures, by which its repaintings are scored. Finding them, no torch."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fst.bundle import Recipe
 from fst.errors import FstError, UsageError
 from fst.inputs import Value
 from fst.training.styles import STYLES_VARIABLE, Style, named_style
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SIZE_PX = 512  # of a style whose model does not say
 
@@ -20,7 +21,7 @@ class Wanted(NamedTuple):
 
     name: str
     share: float
-    pictures: list[Tensor]
+    pictures: "list[Tensor]"
 
     @property
     def says(self) -> str:
@@ -59,7 +60,7 @@ def find_styles(
     elif not chosen:
         raise UsageError(f"{recipe.name} does not say what its style is called: add --style-image PICTURE")
     else:
-        found = [(_learnt(recipe.name, style, size_px), share) for style, share in chosen]
+        found = [(find_learnt(recipe.name, style, size_px), share) for style, share in chosen]
     stroke = inputs.get("stroke", 1.0)
     assert not isinstance(stroke, list)
     return [Wanted(style.label, share, style.pictures(stroke=stroke)) for style, share in found]
@@ -76,7 +77,17 @@ def _given(image: Path, learnt: Mapping[str, Any], size_px: Sequence[int] | None
     )
 
 
-def _learnt(model: str, learnt: Mapping[str, Any], size_px: Sequence[int] | None) -> Style:
+def find_learnt(model: str, learnt: Mapping[str, Any], size_px: Sequence[int] | None = None) -> Style:
+    """A style of a model's recipe, with the picture that the model learnt.
+
+    Args:
+        model: how to call it in an error.
+        learnt: what the recipe says of the style.
+        size_px: longest sides at which it is seen, instead of those at which it was learnt.
+
+    Raises:
+        UsageError: the picture is not to be had.
+    """
     name, sizes = str(learnt.get("name")), list(size_px or learnt.get("size_px") or [_SIZE_PX])
     try:
         style = named_style({"style": name, "crop": learnt.get("crop"), "size_px": sizes}, size_px=sizes)

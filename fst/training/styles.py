@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
-import torch
-import yaml
 from PIL import Image
-from torch import Tensor
 
 from fst import images
 from fst.download import DownloadError, DownloadProgress, check_hash, download
 from fst.errors import FstError, UsageError, nearest
 from fst.paths import cache_folder, carried
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STYLES_VARIABLE = "FST_STYLES"
 _MAX_DOWNLOAD_BYTES = 50_000_000
@@ -99,10 +99,26 @@ class Style:
 
     def pictures(
         self, on_progress: Callable[[DownloadProgress], None] | None = None, *, stroke: float = 1.0
-    ) -> list[Tensor]:
+    ) -> "list[Tensor]":
         """The picture at each of its sizes, each (1, 3, h, w) float32 RGB in [0, 1], transparency laid on white.
 
         `stroke` multiplies the sizes.
+
+        Raises:
+            FstError: it cannot be found or read, or is too small.
+        """
+        import torch
+
+        whole, scaled = self.cropped(on_progress), []
+        for size in self.sizes:
+            factor = stroke * size / max(whole.size)
+            target = (max(16, round(whole.width * factor)), max(16, round(whole.height * factor)))
+            resized = whole.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
+            scaled.append(torch.from_numpy(images.to_float(np.asarray(resized))))
+        return scaled
+
+    def cropped(self, on_progress: Callable[[DownloadProgress], None] | None = None) -> Image.Image:
+        """The part of the picture to learn, as large as it is, transparency laid on white.
 
         Raises:
             FstError: it cannot be found or read, or is too small.
@@ -117,13 +133,7 @@ class Style:
         if min(whole.size) < 16:
             part = "" if self.crop is None else f" of {list(self.crop)}"
             raise UsageError(f"{self.image}{part} is {whole.width}x{whole.height} px: too small to learn a style from")
-        scaled = []
-        for size in self.sizes:
-            factor = stroke * size / max(whole.size)
-            target = (max(16, round(whole.width * factor)), max(16, round(whole.height * factor)))
-            resized = whole.resize(target, Image.Resampling.LANCZOS, reducing_gap=3.0)
-            scaled.append(torch.from_numpy(images.to_float(np.asarray(resized))))
-        return scaled
+        return whole
 
     def recipe(self) -> dict[str, Any]:
         """What the model file says of the style."""
@@ -148,13 +158,14 @@ def named_style(which: str | dict[str, Any], *, size_px: int | Sequence[int]) ->
 
     Raises:
         UsageError: no such style, or a key that a style does not have.
+        FstError: the training half is not installed, and a name needs it.
     """
     own = dict(which) if isinstance(which, dict) else {}
     name = own.pop("style", None) if own else str(which)
     folder = carried("conf") / "style"
     keys: dict[str, Any] = {}
     if name is not None and (file := folder / f"{name}.yaml").is_file():
-        keys = yaml.safe_load(file.read_text(encoding="utf-8"))
+        keys = _keys(file)
     elif name is not None and (Path(str(name)).suffix or Path(str(name)).expanduser().is_file()):
         keys = {"image": name}
     elif name is not None:
@@ -164,6 +175,15 @@ def named_style(which: str | dict[str, Any], *, size_px: int | Sequence[int]) ->
         return Style(**keys | {"size_px": size_px} | own)
     except TypeError as error:
         raise UsageError(f"styles: {error}") from error
+
+
+def _keys(file: Path) -> dict[str, Any]:
+    try:
+        import yaml
+    except ImportError as error:
+        raise FstError(f"{file}: PyYAML reads it: pip install '.[train]' in fst's checkout") from error
+    keys: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return keys
 
 
 def style_name(name: str | None, image: str | None) -> str:
