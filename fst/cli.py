@@ -16,6 +16,7 @@ COMMANDS = {
     "optimize": ("fst.commands.optimize:main", "paint one photo in a picture's style, without training"),
     "eval": ("fst.commands.evaluate:main", "score a model, with a page of pictures"),
     "compare": ("fst.commands.compare:main", "show several models side by side"),
+    "gallery": ("fst.commands.gallery:main", "show styles on photos, before and after, on one page"),
     "export": ("fst.commands.export:main", "make a model file of a training run"),
     "import": ("fst.commands.import_:main", "make a model file of a foreign checkpoint"),
     "bench": ("fst.commands.bench:main", "measure fst beside the plain recipe"),

@@ -1,6 +1,6 @@
-"""A page to look at: grids of pictures and numbers, as one HTML file that needs neither server nor script."""
+"""A page to look at, as one HTML file that needs no server: grids of pictures and numbers, or what else is written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -65,16 +65,43 @@ def write(path: Path, title: str, notes: Sequence[str], grids: Sequence[Grid]) -
     Raises:
         FstError: the file cannot be written.
     """
-    body = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes), *map(_grid, grids)]
+    write_body(path, title, notes, map(_grid, grids))
+
+
+def write_body(
+    path: Path, title: str, notes: Sequence[str], parts: Iterable[str], *, style: str = "", script: str = ""
+) -> None:
+    """Write a page as `write` does, with parts of HTML in the place of grids.
+
+    Args:
+        path, title, notes: as there.
+        parts: in their order.
+        style: CSS that is added.
+        script: JavaScript that runs when the page is there.
+
+    Raises:
+        FstError: the file cannot be written.
+    """
+    body = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(note)}</p>" for note in notes), *parts]
+    body += [f"<script>\n{script}</script>"] if script else []
     text = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}{style}</style>\n</head>\n<body>\n"
         + "\n".join(body)
         + "\n</body>\n</html>\n"
     )
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="replace")  # a file's name may be no Unicode
+
+
+def image(place: PurePath, alt: str, attributes: str = "") -> str:
+    """An img of a file seen from the page's folder; further attributes are HTML."""
+    return f'<img src="{_address(place)}" alt="{escape(alt)}" loading="lazy"{attributes and " " + attributes}>'
+
+
+def _address(place: PurePath) -> str:
+    return escape(quote(place.as_posix(), errors="surrogateescape"))
 
 
 def _grid(grid: Grid) -> str:
@@ -90,6 +117,5 @@ def _grid(grid: Grid) -> str:
 def _cell(cell: Cell) -> str:
     shown = ""
     if cell.picture is not None:
-        address = escape(quote(cell.picture.as_posix(), errors="surrogateescape"))
-        shown = f'<a href="{address}"><img src="{address}" alt="{escape(cell.alt)}" loading="lazy"></a>'
+        shown = f'<a href="{_address(cell.picture)}">{image(cell.picture, cell.alt)}</a>'
     return f"<td>{shown}{''.join(f'<span>{escape(line)}</span>' for line in cell.lines)}</td>"

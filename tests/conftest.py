@@ -96,7 +96,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-_VOID = {"meta", "img"}
+_VOID = {"meta", "img", "input"}
 
 
 class PageReader(HTMLParser):
@@ -107,6 +107,7 @@ class PageReader(HTMLParser):
         self.open: list[str] = []
         self.addresses: list[str] = []
         self.alts: list[str] = []
+        self.ids: list[str] = []
         self.tags: set[str] = set()
         self.rows: list[list[str]] = []
         self.texts: list[str] = []
@@ -124,6 +125,7 @@ class PageReader(HTMLParser):
             self.rows[-1].append("")
         values = dict(attributes)
         self.addresses += [value for name, value in attributes if name in ("href", "src") and value]
+        self.ids += [value for name, value in attributes if name == "id" and value]
         if tag == "img":
             self.alts.append(values["alt"] or "")
 
@@ -131,14 +133,15 @@ class PageReader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" not in self.open and data.strip():
+        if not {"style", "script"} & set(self.open) and data.strip():
             self.texts.append(data.strip())
         if self.open and {"th", "td"} & set(self.open):
             self.rows[-1][-1] += f"{data} "
 
     def missing(self, folder: Path) -> list[str]:
-        """Addresses that lead to no file."""
-        return [a for a in self.addresses if not (folder / unquote(a)).is_file()]
+        """Addresses that lead to no file, nor to a place on the page."""
+        places = {f"#{name}" for name in self.ids}
+        return [a for a in self.addresses if a not in places and not (folder / unquote(a)).is_file()]
 
 
 @pytest.fixture

@@ -278,7 +278,7 @@ def test_doctor_tells_what_is_there():
 def test_completion_completes():
     script = run("completion", "bash").stdout
     listing = 'fst() { echo \'  "name": "wave",\'; }'
-    for words, found in (("sty", ["stylize", "styles"]), ("show w", ["wave"])):
+    for words, found in (("sty", ["stylize", "styles"]), ("show w", ["wave"]), ("gallery -s w", ["wave"])):
         ask = f'eval "$S"; {listing}; COMP_WORDS=(fst {words}); COMP_CWORD={len(words.split())}; _fst'
         done = subprocess.run(
             ["bash", "-c", f'{ask}; echo "${{COMPREPLY[@]}}"'],

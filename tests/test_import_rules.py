@@ -48,6 +48,14 @@ def test_a_comparison_without_scores_imports_nothing_heavy(tmp_path, inverting_m
     assert (out / "index.html").is_file()
 
 
+def test_a_gallery_imports_nothing_heavy(tmp_path, painting_model):
+    images.write(tmp_path / "a.jpg", np.zeros((20, 20, 3), np.uint8))
+    model, out = str(painting_model), tmp_path / "out"
+    argv = ["gallery", "--style", model, "--content", str(tmp_path / "a.jpg"), "-o", str(out)]
+    assert imported_by(f"from fst.cli import main; assert main({argv!r}) == 0") == "[]"
+    assert (out / "index.html").is_file()
+
+
 def test_import_fst_is_cheap():
     assert imported_by("import fst; assert not {'numpy', 'PIL', 'onnxruntime', 'rich'} & set(sys.modules)") == "[]"
 

@@ -40,11 +40,11 @@ def test_optimize_lines_parse(words):
     assert parser().parse_args(words[1:]).styles
 
 
-@pytest.mark.parametrize("words", [w for w in commands() if w[0] in ("eval", "compare")], ids=" ".join)
-def test_eval_and_compare_lines_parse(words):
-    from fst.commands import compare, evaluate
+@pytest.mark.parametrize("words", [w for w in commands() if w[0] in ("eval", "compare", "gallery")], ids=" ".join)
+def test_lines_that_make_pages_parse(words):
+    from fst.commands import compare, evaluate, gallery
 
-    assert {"eval": evaluate, "compare": compare}[words[0]].parser().parse_args(words[1:]).content
+    assert {"eval": evaluate, "compare": compare, "gallery": gallery}[words[0]].parser().parse_args(words[1:]).content
 
 
 @pytest.mark.parametrize("words", [w for w in commands() if w[0] == "show"], ids=" ".join)

@@ -51,6 +51,7 @@ function __fst_styles
 end
 complete -c fst -f -n '__fish_seen_subcommand_from train' -a '(__fst_train)'
 complete -c fst -n '__fish_seen_subcommand_from stylize' -s s -l style -x -a '(__fst_styles)'
+complete -c fst -n '__fish_seen_subcommand_from gallery' -s s -l style -x -a '(__fst_styles)'
 complete -c fst -n '__fish_seen_subcommand_from show' -x -a '(__fst_styles)'
 """
 
@@ -70,13 +71,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _options() -> dict[str, list[str]]:
     """The long options of the commands that have any to speak of."""
-    from fst.commands import compare, doctor, evaluate, export, import_, optimize, show, stylize
+    from fst.commands import compare, doctor, evaluate, export, gallery, import_, optimize, show, stylize
 
     parsers: dict[str, argparse.ArgumentParser] = {
         "stylize": stylize.parser(),
         "optimize": optimize.parser(),
         "eval": evaluate.parser(),
         "compare": compare.parser(),
+        "gallery": gallery.parser(),
         "show": show.parser(),
         "export": export.parser(),
         "import": import_.parser(),

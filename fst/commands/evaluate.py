@@ -65,10 +65,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def add_material(made: argparse.ArgumentParser) -> None:
-    """The arguments that say what is painted and what becomes of it."""
+def add_material(made: argparse.ArgumentParser, *, bundled: bool = False) -> None:
+    """The arguments that say what is painted and what becomes of it; `bundled` photos make up for none."""
     made.add_argument(
-        "--content", nargs="+", type=Path, required=True, metavar="PHOTO", help="photos, or folders of them"
+        "--content",
+        nargs="+",
+        type=Path,
+        required=not bundled,
+        metavar="PHOTO",
+        help="photos, or folders of them" + (" (those of scikit-image, where it is installed)" if bundled else ""),
     )
     made.add_argument(
         "--max-side",

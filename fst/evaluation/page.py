@@ -1,7 +1,7 @@
-"""What `fst eval` and `fst compare` leave in a folder: index.html, its pictures, and results.json. No torch."""
+"""What `fst eval`, `fst compare` and `fst gallery` leave in a folder: index.html, pictures, results.json. No torch."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePath
 
 from fst import images, page
@@ -56,18 +56,22 @@ class Folder:
             if (path / name).exists() and not overwrite:
                 raise UsageError(f"{path / name} exists: --overwrite replaces it")
 
-    def keep(self, name: str, pixels: images.Pixels) -> PurePath:
-        """Write a picture, (H, W, 3) uint8; returns its place seen from the page."""
+    def keep(self, name: str, pixels: images.Pixels, *, quality: int = 95) -> PurePath:
+        """Write a picture, (H, W, 3) uint8, as JPEG; returns its place seen from the page."""
         safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).strip("._")
         place = PurePath("pictures", f"{safe}.jpg")
-        images.write(self.path / place, pixels)
+        images.write(self.path / place, pixels, quality=quality)
         return place
 
     def write(self, title: str, notes: Sequence[str], grids: Sequence[Grid], result: Result) -> Path:
         """Write results.json and the page, whose place is returned."""
+        return self.finish(result, lambda path: page.write(path, title, notes, grids))
+
+    def finish(self, result: Result, write: Callable[[Path], None]) -> Path:
+        """Write results.json, and the page by `write`, which is given its place; so is the caller."""
         with whole_file(self.path / "results.json") as temporary:
             temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        page.write(self.path / "index.html", title, notes, grids)
+        write(self.path / "index.html")
         return self.path / "index.html"
 
 
@@ -94,7 +98,7 @@ class ScorePage:
 
     def add(self, painting: Painting, row: Result, reference: images.Pixels | None = None) -> None:
         """The next photo; its row of results goes below its first repainting."""
-        name, stem = painting.path.name, _stem(len(self._rows), painting)
+        name, stem = painting.path.name, photo_stem(len(self._rows), painting)
         if painting.error is not None:
             self._rows.append((name, [Cell([painting.error])]))
             return
@@ -147,7 +151,7 @@ class ComparePage:
         if painting.error is not None:
             self._cells[photo][0] = Cell([painting.error])
             return
-        stem = _stem(photo, painting)
+        stem = photo_stem(photo, painting)
         if model == 0:
             self._cells[photo][0] = _photo(self.folder, stem, painting)
         place = self.folder.keep(f"{stem}_{model + 1}", painting.results[0])
@@ -164,7 +168,7 @@ class ComparePage:
         return self.folder.write("models compared", notes, [Grid(headings, table, "medians"), pictures], result)
 
 
-def _stem(number: int, painting: Painting) -> str:
+def photo_stem(number: int, painting: Painting) -> str:
     """What the files of a photo's pictures begin with: no two photos share it, however long their names are."""
     return f"{number:03}_{painting.path.stem[:40]}"
 

@@ -1,5 +1,6 @@
 """Photos as a model repaints them, one after the other, and how long that takes. No torch."""
 
+import importlib.util
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from fst.inputs import Value
 SMALLEST_PX = 16
 Wishes = Mapping[str, Any]
 Result = dict[str, Any]
+_BUNDLED = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png", "camera.png")
 _NO_SCORES = ("photo", "width", "height", "note", "gatys_totals")
 
 
@@ -70,6 +72,20 @@ def find_photos(sources: Sequence[str | Path], *, out: Path | None = None) -> li
         else:
             raise UsageError(f"{source}: no such file or folder; give photos, or folders of them")
     return list(dict.fromkeys(found))
+
+
+def bundled_photos() -> list[Path]:
+    """Photos that scikit-image's package carries; nothing of it is imported.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    package = importlib.util.find_spec("skimage")
+    folders = [] if package is None else package.submodule_search_locations or []
+    found = [path for folder in folders for name in _BUNDLED if (path := Path(folder, "data", name)).is_file()]
+    if not found:
+        raise UsageError("no photos: name some, or pip install scikit-image, which carries a few")
+    return found
 
 
 def paint(
