@@ -113,9 +113,8 @@ class GalleryPage:
     def write(self, result: Result) -> Path:
         """Write page and results, whose "notes" stand above, and return the page's place."""
         notes = [*result["notes"], *explained(()), _HOW]
-        title = f"gallery of {len(self.exhibits)} styles"
         return self.folder.finish(
-            result, lambda path: page.write_body(path, title, notes, self._parts(), style=_STYLE, script=_SCRIPT)
+            result, lambda path: page.write_body(path, "gallery", notes, self._parts(), style=_STYLE, script=_SCRIPT)
         )
 
     def _parts(self) -> Iterator[str]:

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -196,7 +197,9 @@ def test_a_model_of_many_results_shows_three(diverse_model: Path, photo: Callabl
         np.testing.assert_array_equal(each.wishes["noise"], noise)
 
 
-def test_the_picture_that_was_learnt_is_shown(there: Path, inverting_model: Path, read_page: ReadPage) -> None:
+def test_the_picture_that_was_learnt_is_shown(
+    there: Path, inverting_model: Path, read_page: ReadPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Found as fst eval finds it: by the style's name, and only if it is that same file."""
     own = "8848193c0251a0ab27b312ea494fe052cb9e12535c5964df1e267d4b340c0f63"
     woodcut = {"name": "woodcut", "title": "Woodcut", "year": 2026, "license": "Apache-2.0", "crop": [0, 0, 0.5, 1]}
@@ -215,6 +218,8 @@ def test_the_picture_that_was_learnt_is_shown(there: Path, inverting_model: Path
     left.thumbnail((320, 320), Image.Resampling.LANCZOS)
     shown = pixels_of(there / "gallery" / "pictures" / "style_1.jpg").astype(float)
     assert np.abs(shown - np.asarray(left)).mean() < 6  # thumbnails are made with another filter
+    monkeypatch.setitem(sys.modules, "yaml", None)  # as without the training half
+    assert gallery.plan(["right.onnx"], say=pytest.fail)[0].picture is None
 
 
 def test_a_photo_that_cannot_be_read_is_left_out(there: Path, inverting_model: Path, capfd: Capture) -> None:
