@@ -10,6 +10,7 @@ from fst.inputs import Value
 
 Vector = np.ndarray[tuple[int], np.dtype[np.float32]]
 _DIVERSITY = 0.5
+_GROUP = 6  # rotations that are drawn together
 
 
 def draw(
@@ -48,16 +49,17 @@ def rotation(length: int, seed: int, number: int, *, diversity: float = 1.0) -> 
     """A random rotation of C dimensions less the identity, row by row, (length,) float32.
 
     Whitened features that are turned by it make another picture of the same style: Wang et al. 2020, "Diversified
-    Arbitrary Style Transfer via Deep Feature Perturbation", section 3.2. All rotations are as likely (Mezzadri 2007,
-    "How to Generate Random Matrices from the Classical Compact Groups", section 5).
+    Arbitrary Style Transfer via Deep Feature Perturbation", section 3.2.
 
-    Departure from these: on the way to the rotation, features are turned by a power of it, and not mixed with the
-    turned ones, which would leave half of their variance, and with it less of the style.
+    Departures from these: features are turned part of the way, and not mixed with the turned ones, which would leave
+    half of their variance, and with it less of the style. And rotations are drawn six at a time, whose generators (of
+    normal numbers, skew) have the mean 0: so they differ more from one another than from the picture without any.
 
     Args:
         length: C^2, for features of C channels.
         seed, number: 0 or more.
-        diversity: the power: 0 leaves features where they are, 1 turns them all the way.
+        diversity: how far: 0 leaves features where they are; at 1 the angles are as large, in the mean of their
+            squares, as those of rotations that are all as likely.
 
     Raises:
         UsageError: a diversity out of its range.
@@ -65,11 +67,9 @@ def rotation(length: int, seed: int, number: int, *, diversity: float = 1.0) -> 
     if not 0 <= diversity <= 1:
         raise UsageError(f"diversity (how much results differ) goes from 0 to 1, not {diversity:g}")
     c = math.isqrt(length)
-    q, r = np.linalg.qr(np.random.default_rng([seed, number]).standard_normal((c, c)))
-    q *= np.sign(np.diag(r))
-    if np.linalg.det(q) < 0:
-        q[0] *= -1
-    values, vectors = np.linalg.eig(q)
-    power = (vectors * np.exp(1j * diversity * np.angle(values))) @ np.linalg.inv(vectors)
-    turned: Vector = (power.real - np.eye(c)).astype(np.float32).ravel()
+    group, place = divmod(number, _GROUP)
+    drawn = np.random.default_rng([seed, group]).standard_normal((_GROUP, c, c))
+    own = (drawn[place] - drawn.mean(0)) * math.sqrt(_GROUP / (_GROUP - 1))  # of variance 1 again
+    angles, axes = np.linalg.eigh(1j * (own - own.T) * (diversity * math.pi / math.sqrt(6 * c)))
+    turned: Vector = (((axes * np.exp(-1j * angles)) @ axes.conj().T).real - np.eye(c)).astype(np.float32).ravel()
     return turned

@@ -60,23 +60,26 @@ def test_the_same_for_a_seed_and_a_number_and_another_for_others():
 
 
 def test_diversity_is_a_power():
-    """Three thirds of the way are all of it; features keep the mean cosine sin(pi d) / (pi d) with what they were."""
+    """Three thirds of the way are all of it."""
     third = matrix(64, 1, 2, diversity=1 / 3)
     np.testing.assert_allclose(third @ third @ third, matrix(64, 1, 2), atol=1e-5)
-    for diversity in (0.25, 0.5):
-        kept = np.trace(matrix(64, 1, 2, diversity=diversity)) / 64
-        assert kept == pytest.approx(np.sinc(diversity), abs=0.02)
     assert np.abs(rotation(64, 1, 2, diversity=0)).max() < 1e-6
 
 
-def test_matrices_are_drawn_evenly():
-    """Mean trace 0 and mean square of the trace 1, as of the Haar measure (Diaconis & Shahshahani 1994), and no sign
-    of an entry that is more frequent: of a QR decomposition alone, diagonals are mostly negative."""
-    traces = np.array([np.trace(matrix(8, 0, number)) for number in range(2000)])
-    assert abs(traces.mean()) < 0.08  # four deviations are 0.09
-    assert abs((traces**2).mean() - 1) < 0.15
-    firsts = np.array([matrix(8, 1, number)[0, 0] for number in range(500)])
-    assert abs((firsts > 0).mean() - 0.5) < 0.09
+def test_angles():
+    """They are pi / sqrt(3) in root mean square, as evenly spread ones from -pi to pi are, and half of it half-way."""
+    for number in range(8):
+        angles = np.angle(np.linalg.eigvals(matrix(128, 2, number, diversity=0.5)))
+        assert np.sqrt((angles**2).mean()) == pytest.approx(np.pi / np.sqrt(3) / 2, rel=0.03)
+
+
+def test_six_lie_around_none():
+    """Their generators add up to nothing, and any two of them are as far apart; of the next six they know nothing."""
+    small = np.stack([rotation(64 * 64, 3, number, diversity=1e-3) for number in range(12)]).astype(float)
+    likeness = np.corrcoef(small)
+    assert np.abs(small[:6].sum(0)).max() < 0.05 * np.abs(small[0]).max()  # squares are left
+    np.testing.assert_allclose(likeness[:6, :6][~np.eye(6, dtype=bool)], -1 / 5, atol=0.06)
+    assert np.abs(likeness[:6, 6:]).max() < 0.1
 
 
 @pytest.mark.parametrize("diversity", [-0.1, 1.01, float("nan"), float("inf")])
