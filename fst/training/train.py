@@ -1,18 +1,13 @@
 """`fst train`: from the command line to a model file. With overrides.py the only file that imports hydra."""
 
-import datetime
 import inspect
-import logging
 import os
 import re
 import shlex
 import shutil
-import signal
 import sys
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -26,7 +21,8 @@ from hydra.utils import get_class, instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
-from fst import bundle, nets
+from fst import nets
+from fst.bundle import Recipe
 from fst.download import DownloadProgress
 from fst.errors import FstError, UsageError, nearest, reason
 from fst.export import model
@@ -34,18 +30,17 @@ from fst.files import whole_file
 from fst.paths import carried
 from fst.perceptual.losses import PerceptualLoss
 from fst.training import overrides as cli
-from fst.training import precision, processes, sweep
+from fst.training import precision, processes, recipes, surroundings, sweep
 from fst.training.callbacks import Keep, NonFiniteLoss, Samples, SkippedFiles, StepLog, StopOnSignal, TrainProgress
 from fst.training.coco import CocoProgress
 from fst.training.compiling import compile_modules
 from fst.training.data import PhotoData
-from fst.training.loggers import MetricsCSV, close, read_metrics
+from fst.training.loggers import MetricsCSV, close
 from fst.training.memory import keep_freed_memory
 from fst.training.origin import begin
 from fst.training.style_pool import StylePool
 from fst.training.styles import Style, named_style, style_name
 from fst.training.tasks import STROKES, AnyStyleTask, MultiTask, StyleTask
-from fst.version import __version__
 
 _RUN_FOLDER = "FST_RUN_FOLDER"  # tells the other processes of a run where it lies
 _JOIN = ("-c", "from fst.training.train import join; join()")
@@ -84,7 +79,7 @@ def main(
         FstError: whatever a user can cause, in one line.
     """
     OmegaConf.register_new_resolver("fst.style_name", _style_name, replace=True)
-    _quieten()
+    surroundings.quieten()
     parser = get_args_parser()
     parser.prog = "fst train"
     parser.error = _refuse  # type: ignore[method-assign]
@@ -114,7 +109,8 @@ def main(
                 torch.distributed.destroy_process_group()
             _remove_if_nothing_was_done(folder)
 
-    with _sigterm_as_ctrl_c(), _variable("HYDRA_FULL_ERROR", "1"):  # errors come to us instead of being printed
+    # Errors come to us instead of being printed.
+    with surroundings.sigterm_as_ctrl_c(), surroundings.variable("HYDRA_FULL_ERROR", "1"):
         try:
             _run_hydra(arguments, parser, task, str(carried("conf")), "train")
         except _End as end:
@@ -129,7 +125,7 @@ def main(
 def join() -> NoReturn:
     """Be one of the other processes of a run, see processes.py: do what stands in its folder, and end."""
     processes.follow_parent()
-    _quieten()
+    surroundings.quieten()
     folder = Path(os.environ[_RUN_FOLDER])
     code = 1
     try:
@@ -195,8 +191,10 @@ def _train(
         schedule=_instantiate("schedule", cfg.schedule),
     )
 
-    def learnt() -> list[dict[str, Any]]:
-        return [*known, *(style.recipe() for style in styles)]
+    def recipe(steps: int, scores: Mapping[str, float]) -> Recipe:
+        learnt = [*known, *(style.recipe() for style in styles)]
+        name, seed = style_name(cfg.name, None), cfg.seed
+        return recipes.of_run(name, task, data, styles=learnt, origin=origin, steps=steps, seed=seed, scores=scores)
 
     settings = _plain(cfg.trainer)
     metrics, samples = MetricsCSV(folder), Samples(folder, every_n_steps=cfg.samples_every_n_steps)
@@ -205,7 +203,7 @@ def _train(
         folder,
         metrics,
         every_n_steps=settings.pop("checkpoint_every_n_steps"),
-        recipe=lambda step: _recipe(cfg, learnt(), task, data, origin, step, samples.scores).to_json(),
+        recipe=lambda step: recipe(step, samples.scores).to_json(),
     )
     settings["precision"] = precision.choose(settings["precision"], settings["accelerator"])
     ours = {
@@ -231,7 +229,7 @@ def _train(
     if line := compile_modules([task.net, task.extractor], cfg.compile, trainer.strategy.root_device):
         say(line)
     try:
-        with _variable(_RUN_FOLDER, str(folder)), processes.others(trainer, _JOIN):
+        with surroundings.variable(_RUN_FOLDER, str(folder)), processes.others(trainer, _JOIN):
             trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     except NonFiniteLoss as error:
         kept = f"the last good checkpoint, of step {keep.saved_at}, is {keep.path}"
@@ -250,13 +248,12 @@ def _train(
         say(f"{skipped.count} pictures could not be used: {skipped.path} lists them")
     if stop.stopped:
         raise Stopped(f"stopped at step {trainer.global_step}; {_go_on(folder)}")
-    scores = samples.scores or _last_scores(metrics.path)
-    recipe = _recipe(cfg, learnt(), task, data, origin, trainer.global_step, scores)
-    onnx = folder / f"{recipe.name}.onnx"
-    model.write(onnx, net, recipe)
-    model.write(onnx.with_suffix(".safetensors"), net, recipe)
-    which = shlex.quote(f"{onnx}:{styles[-1].label}" if "styles" in recipe.inputs else str(onnx))
-    which += " --style-image PICTURE.jpg" if "style_code" in recipe.inputs else ""
+    made = recipe(trainer.global_step, samples.scores or recipes.last_scores(metrics.path))
+    onnx = folder / f"{made.name}.onnx"
+    model.write(onnx, net, made)
+    model.write(onnx.with_suffix(".safetensors"), net, made)
+    which = shlex.quote(f"{onnx}:{styles[-1].label}" if "styles" in made.inputs else str(onnx))
+    which += " --style-image PICTURE.jpg" if "style_code" in made.inputs else ""
     say(f"done: {folder}\nuse it: fst stylize PHOTO.jpg --style {which} -o out/")
 
 
@@ -306,60 +303,10 @@ def _styles(cfg: DictConfig, method: type[StyleTask]) -> list[Style]:
     return found
 
 
-def _license(styles: Sequence[dict[str, Any]]) -> str | None:
-    """Of a model of these styles: every licence once; None where one is not known, or no style is."""
-    licenses = dict.fromkeys(style.get("license") for style in styles)
-    return None if not licenses or None in licenses else ", ".join(map(str, licenses))
-
-
-def _recipe(
-    cfg: DictConfig,
-    styles: list[dict[str, Any]],
-    task: StyleTask,
-    data: PhotoData,
-    origin: dict[str, Any] | None,
-    steps: int,
-    scores: Mapping[str, float],
-) -> bundle.Recipe:
-    loss = task.loss
-    return bundle.Recipe(
-        name=style_name(cfg.name, None),
-        method=task.method,
-        net=nets.recipe_of(task.net),
-        styles=styles,
-        inputs=nets.inputs_of(task.net),
-        losses={
-            "style_layers": loss.style_layers,
-            "content_layers": loss.content_layers,
-            "content_weight": loss.content_weight,
-            "style_weight": loss.style_weight,
-            "tv_weight": loss.tv_weight,
-        },
-        perceptual={
-            "name": type(task.extractor).__name__.lower(),
-            "padding": cfg.perceptual.get("padding"),
-            "weights_sha256": task.extractor.weights_sha256,
-        },
-        data=data.recipe(),
-        steps=steps,
-        seed=cfg.seed,
-        metrics=dict(scores),
-        license=_license(styles),
-        fst_version=__version__,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        extra={} if origin is None else {"init": origin},
-    )
-
-
 def _without_fused(cfg: DictConfig) -> dict[str, bool]:
     """Lightning cannot clip gradients for an optimizer that is fused."""
     clipped = OmegaConf.select(cfg, "trainer.gradient_clip_val") and "fused" in cfg.optimizer
     return {"fused": False} if clipped else {}
-
-
-def _last_scores(metrics: Path) -> dict[str, float]:
-    scored = [row for row in read_metrics(metrics) if "val/total" in row]
-    return {name: value for name, value in scored[-1].items() if name.startswith("val/")} if scored else {}
 
 
 def _loggers(cfg: DictConfig | None, folder: Path) -> list[Any]:
@@ -416,31 +363,6 @@ def _plain(cfg: Any) -> Any:
     return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
 
 
-@contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable while the block lasts."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Answer SIGTERM like Ctrl-C where nothing else does, and leave signals as they were: Lightning does not."""
-    before = {which: signal.getsignal(which) for which in StopOnSignal.signals}
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)
-
-
 def _remove_if_nothing_was_done(folder: Path) -> None:
     """Take away the folder of a run that ended before it began, and the parents that it leaves empty."""
     if folder == Path.cwd() or not folder.is_dir():
@@ -451,16 +373,6 @@ def _remove_if_nothing_was_done(folder: Path) -> None:
             if parent == Path.cwd() or any(parent.iterdir()):
                 break
             parent.rmdir()
-
-
-def _quieten() -> None:
-    """Keep what the libraries say about themselves from the terminal."""
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", module="lightning_fabric")
-    warnings.filterwarnings("ignore", message=".*treespec.*", category=FutureWarning)
-    warnings.filterwarnings("ignore", message="Detected pickle protocol")
 
 
 class Summary(HydraCallback):
