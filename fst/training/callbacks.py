@@ -25,6 +25,7 @@ from fst.training.loggers import MetricsCSV
 from fst.training.tasks import StyleTask
 
 _CURE = "try a smaller optimizer.lr"
+_LANDING = 0.25  # share of trainer.max_time
 
 
 @dataclass(frozen=True)
@@ -301,6 +302,29 @@ class StopOnSignal(PerStep):
         for which, handler in self._before.items():
             signal.signal(which, handler)
         self._before.clear()
+
+
+class Landing(PerStep):
+    """Let the learning rate run out where `trainer.max_time` is about to cut a run short of its steps.
+
+    Over the last `_LANDING` of that time the rate is at most a straight line down to 0, whatever the schedule says: a
+    network that is stopped in the midst of large steps paints worse than it could. A cosine that keeps to its time, or
+    is up to a tenth behind, stays below the line, so that the clock changes nothing.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        super().on_train_start(trainer, task)
+        self._timer = next((each for each in trainer.callbacks if isinstance(each, pl.callbacks.Timer)), None)  # type: ignore[attr-defined]
+
+    def on_step(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Tensor) -> None:
+        left_s = self._timer.time_remaining() if self._timer else None
+        if self._timer is None or left_s is None:
+            return
+        whole_s = left_s + self._timer.time_elapsed()
+        share = trainer.strategy.broadcast(max(0.0, left_s) / (_LANDING * whole_s))  # the same for all processes
+        if share < 1:
+            for group in trainer.optimizers[0].param_groups:
+                group["lr"] = min(group["lr"], share * group["initial_lr"])
 
 
 class SkippedFiles(pl.Callback):

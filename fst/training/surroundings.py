@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from fst.errors import FstError
 from fst.training.callbacks import StopOnSignal
 
 
@@ -33,6 +34,19 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
     finally:
         for which, handler in before.items():
             signal.signal(which, handler)
+
+
+@contextmanager
+def fitting(stop: StopOnSignal) -> Iterator[None]:
+    """Around Lightning's fit: a Ctrl-C that cannot end it in good order is a KeyboardInterrupt again."""
+    try:
+        yield
+    except SystemExit as error:  # how Lightning ends after Ctrl-C
+        raise KeyboardInterrupt from error
+    except Exception as error:  # a signal to the whole group ends the processes that read photos, too
+        if stop.received is None or isinstance(error, FstError):
+            raise
+        raise KeyboardInterrupt from error
 
 
 def quieten() -> None:

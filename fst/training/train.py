@@ -31,7 +31,16 @@ from fst.paths import carried
 from fst.perceptual.losses import PerceptualLoss
 from fst.training import overrides as cli
 from fst.training import precision, processes, recipes, surroundings, sweep
-from fst.training.callbacks import Keep, NonFiniteLoss, Samples, SkippedFiles, StepLog, StopOnSignal, TrainProgress
+from fst.training.callbacks import (
+    Keep,
+    Landing,
+    NonFiniteLoss,
+    Samples,
+    SkippedFiles,
+    StepLog,
+    StopOnSignal,
+    TrainProgress,
+)
 from fst.training.coco import CocoProgress
 from fst.training.compiling import compile_modules
 from fst.training.data import PhotoData
@@ -217,7 +226,7 @@ def _train(
         "enable_model_summary": False,
         "plugins": processes.environment(),
         "logger": [metrics, *_loggers(cfg.get("logger"), folder)],
-        "callbacks": [StepLog(on_progress), samples, keep, skipped, stop],
+        "callbacks": [Landing(), StepLog(on_progress), samples, keep, skipped, stop],
     }
     if clash := sorted(ours.keys() & settings.keys()):
         raise UsageError(f"trainer.{clash[0]} is set by fst itself: leave it out")
@@ -229,17 +238,12 @@ def _train(
     if line := compile_modules([task.net, task.extractor], cfg.compile, trainer.strategy.root_device):
         say(line)
     try:
-        with surroundings.variable(_RUN_FOLDER, str(folder)), processes.others(trainer, _JOIN):
+        join_here, others = surroundings.variable(_RUN_FOLDER, str(folder)), processes.others(trainer, _JOIN)
+        with surroundings.fitting(stop), join_here, others:
             trainer.fit(task, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     except NonFiniteLoss as error:
         kept = f"the last good checkpoint, of step {keep.saved_at}, is {keep.path}"
         raise NonFiniteLoss(f"{error}; {kept if keep.path.is_file() else 'there is no checkpoint yet'}") from error
-    except SystemExit as error:  # how Lightning ends after Ctrl-C
-        raise KeyboardInterrupt from error
-    except Exception as error:  # a signal to the whole group ends the processes that read photos, too
-        if stop.received is None or isinstance(error, FstError):
-            raise
-        raise KeyboardInterrupt from error
     finally:
         close(trainer.loggers)
     if not trainer.is_global_zero:
@@ -248,6 +252,8 @@ def _train(
         say(f"{skipped.count} pictures could not be used: {skipped.path} lists them")
     if stop.stopped:
         raise Stopped(f"stopped at step {trainer.global_step}; {_go_on(folder)}")
+    if trainer.global_step < trainer.max_steps:
+        say(f"time was up at step {trainer.global_step} of {trainer.max_steps} (trainer.max_time)")
     made = recipe(trainer.global_step, samples.scores or recipes.last_scores(metrics.path))
     onnx = folder / f"{made.name}.onnx"
     model.write(onnx, net, made)

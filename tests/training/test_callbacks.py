@@ -93,6 +93,26 @@ def test_options_of_lightning_can_be_added(losses: Losses, fst_train: Run, tiny:
     assert losses("free")[4]["val/total"] != pytest.approx(losses("clipped")[4]["val/total"], rel=1e-4)
 
 
+def test_the_rate_runs_out_before_the_time_is_up(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    endless = [*tiny, "schedule=constant", "trainer.max_steps=1000000", "samples_every_n_steps=0"]
+    ended = fst_train(*endless, "trainer.max_time={seconds:4}", "hydra.run.dir=run")
+    assert ended.code == 0
+    rows = losses("run")
+    rates = [row["lr"] for row in rows.values()]
+    assert ended.out.startswith(f"time was up at step {len(rates)} of 1000000 (trainer.max_time)\ndone: ")
+    assert rates == sorted(rates, reverse=True)
+    assert set(rates[: 1 + len(rates) // 10]) == {1e-3}
+    assert rates[-1] < 5e-4
+
+
+def test_a_run_that_keeps_to_its_time_learns_the_same(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
+    assert fst_train(*tiny, "hydra.run.dir=free").code == 0
+    assert fst_train(*tiny, "trainer.max_time='00:01:00:00'", "hydra.run.dir=timed").code == 0
+    for step, row in losses("free").items():
+        for name in ("train/total", "lr"):
+            assert losses("timed")[step][name] == row[name]
+
+
 def test_tensorboard_lies_in_the_runs_folder(fst_train: Run, tiny: list[str]) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
