@@ -1,5 +1,6 @@
 """`fst train`: learn a style. The configuration is Hydra's, see conf/ and `fst train --help`."""
 
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ def require_training() -> None:
 def main(argv: Sequence[str]) -> int:
     """Run `fst train`."""
     require_training()
+    import psutil
+
+    age_s = time.time() - psutil.Process().create_time()
     from fst.training import train
 
     shown = display()
@@ -30,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
         shown.show("training", "step", progress.step, progress.max_steps, _numbers(progress))
 
     try:
-        return train.main(argv, on_progress=show, on_transfer=shown.transfer, say=shown.say)
+        return train.main(argv, on_progress=show, on_transfer=shown.transfer, say=shown.say, age_s=age_s)
     finally:
         shown.close()
 

@@ -63,7 +63,7 @@ class Crops:
             raise UsageError(f"data.crop_scale is [smallest, largest] in (0, 1], not {scale}")
         self.size: int = size
         self.seed, self.scale, self.flip = seed, tuple(scale), flip
-        self.sizes: list[int] = [*range(start_size or size, size, 32), size]
+        self.sizes = sides(start_size, size)
 
     def grow_until(self, step: int, per_step: int) -> None:
         """Reach the full size at this step, with so many positions of the stream in each; no batch has two sizes."""
@@ -89,6 +89,11 @@ class Crops:
         fraction, x, y, mirror = random.random(4)
         low, high = self.scale
         return low + (high - low) * fraction, (x, y), bool(self.flip and mirror < 0.5)
+
+
+def sides(start_size: int | None, size: int) -> list[int]:
+    """The sides of crops that grow from `start_size` to `size`, or are alike where it is None."""
+    return [*range(start_size or size, size, 32), size]
 
 
 class HubRow(NamedTuple):

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fst.errors import FstError, UsageError, nearest, reason
 from fst.paths import carried
+from fst.perceptual.vgg import find_local_weights
 from fst.training.styles import style_name
 
 PATH_KEYS = (
@@ -34,8 +35,11 @@ _GROUPS = (
     "schedule",
     "trainer",
     "logger",
+    "budget",
     "experiment",
 )
+# What a budget leaves to be chosen, see fst/training/budget.py.
+PLANNED = ("data.size", "data.start_size", "trainer.max_steps", "trainer.max_time")
 
 
 def quote(value: object) -> str:
@@ -98,7 +102,7 @@ def resume(overrides: Sequence[str], *, sweep: bool, say: Callable[[str], None])
     What the run was started with is taken over; what is given again replaces it.
 
     Raises:
-        UsageError: no such checkpoint, or several runs at once.
+        UsageError: no such checkpoint, several runs at once, or another budget than the run began with.
     """
     given = {_key(word): _value(word) for word in overrides}
     asked = given.get("ckpt")
@@ -114,10 +118,16 @@ def resume(overrides: Sequence[str], *, sweep: bool, say: Callable[[str], None])
     checkpoint = Path(asked).expanduser() if asked != "last" else folder / "last.ckpt"
     checkpoint = folder / "last.ckpt" if checkpoint.is_dir() else checkpoint
     saved = folder / ".hydra" / "overrides.yaml"
+    known = yaml.safe_load(saved.read_text()) or [] if saved.is_file() else []
+    if checkpoint.is_file():
+        if another := next((w for w in overrides if _key(w).partition(".")[0] == "budget" and w not in known), None):
+            raise UsageError(f"{another}: {folder} goes on as it was planned; leave it out, or set trainer.max_steps")
+        if any(_key(word) == "budget" for word in known):
+            known = [word for word in known if _key(word) not in PLANNED] + _plan_of(folder)
     if not saved.is_file():  # a checkpoint that was taken elsewhere
         result = without
     else:
-        before = [word for word in yaml.safe_load(saved.read_text()) or [] if _key(word) not in given]
+        before = [word for word in known if _key(word) not in given]
         result = [word for word in before if _key(word) not in ("ckpt", "hydra.run.dir")] + without
         if asked == "last" or "hydra.run.dir" not in given:
             result = [word for word in result if _key(word) != "hydra.run.dir"] + [f"hydra.run.dir={quote(folder)}"]
@@ -126,6 +136,26 @@ def resume(overrides: Sequence[str], *, sweep: bool, say: Callable[[str], None])
         return result
     say(f"going on from {checkpoint}")
     return [*result, f"ckpt={quote(checkpoint)}"]
+
+
+def _plan_of(folder: Path) -> list[str]:
+    """What was planned for a run, as overrides."""
+    cfg = OmegaConf.load(folder / "config.yaml")
+    values = {key: OmegaConf.select(cfg, key) for key in PLANNED}
+    return [f"{key}={quote(v) if isinstance(v, str) else 'null' if v is None else v}" for key, v in values.items()]
+
+
+def choose_perceptual(overrides: Sequence[str]) -> list[str]:
+    """With a budget, unless something else is asked for: VGG-19 where its weights are on this machine, else lite.
+
+    Raises:
+        UsageError: the environment names a file of weights that is not there.
+    """
+    given = {_key(word): _value(word) for word in overrides}
+    chosen = any(key.partition(".")[0] in ("perceptual", "experiment") for key in given)
+    if given.get("budget", "null") == "null" or chosen:
+        return list(overrides)
+    return [*overrides, f"perceptual={'lite' if find_local_weights() is None else 'vgg19'}"]
 
 
 def _run_of(asked: str) -> Path:
@@ -173,7 +203,15 @@ def layers(value: Any, key: str) -> dict[str, float]:
 
 
 # What to hold a value against instead of the one that stands in conf/; None takes anything.
-_LIKE = {"data.num_workers": 0, "style.size_px": None, "trainer.devices": None}
+_LIKE: dict[str, float | None] = {
+    "data.num_workers": 0,
+    "data.size": 256,
+    "data.start_size": 128,
+    "trainer.max_steps": 10000,
+    "style.size_px": None,
+    "trainer.devices": None,
+    "budget.minutes": 5.0,
+}
 _PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")  # the weights and the perceptual network stay float32
 _LEAST = {
     "trainer.max_steps": 1,
@@ -192,13 +230,15 @@ def check(cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
         choices: the option of each group ("style": "wave"); those of Hydra itself are passed over.
 
     Raises:
-        UsageError: a value of another kind, or below what makes sense.
+        UsageError: a value of another kind, or below what makes sense; a method that has no budget.
     """
+    if choices.get("budget") and choices["method"] == "adain":
+        raise UsageError("budget is for methods that learn given styles: leave it out with method=adain")
     usual = _compose([f"{group}={quote(choice)}" for group, choice in choices.items() if group in _GROUPS and choice])
     for key in _keys(usual):
         default = OmegaConf.select(usual, key)
         value = OmegaConf.select(cfg, key, default=default)  # taken out with ~key: fine
-        if value is None and default is None:
+        if value == default:
             continue
         if wanted := _unlike(value, _LIKE.get(key, default)):
             raise UsageError(f"{key}={_plain(value)}: wanted {wanted}, like {_plain(default)}")
@@ -234,7 +274,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> FstError:
         return FstError(reason(error))
     if found := re.search(r"Could not find '([\w./-]+)/([^'/]*)'", text):
         group, name = found.groups()
-        return UsageError(f"no {group} is called {name!r}: {nearest(name, _options(group))}")
+        other = "; or set other times, budget=5min budget.minutes=12" if group == "budget" else ""
+        return UsageError(f"no {group} is called {name!r}: {nearest(name, _options(group))}{other}")
     if found := re.search(r"Could not override '([^']+)'", text):
         return UsageError(_no_such_key(found.group(1), overrides))
     if found := re.search(r"Missing mandatory value: (\S+)", text):
@@ -265,6 +306,8 @@ def _no_such_key(key: str, overrides: Sequence[str]) -> str:
         known = _keys(_compose([word for word in overrides if _key(word) in _GROUPS]))
     except (HydraException, OmegaConfBaseException):
         known = list(_GROUPS)
+    if key.startswith("budget."):
+        return f"{key} goes with budget=5min, 30min or full: add that"
     level = [name for name in known if name.count(".") == key.count(".")] + ([] if "." in key else list(_GROUPS))
     same_name = [name for name in known if name.rpartition(".")[2] == key.rpartition(".")[2]]
     close = same_name or difflib.get_close_matches(key, level, n=1, cutoff=0.55)

@@ -6,8 +6,10 @@ import re
 import shlex
 import shutil
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -20,6 +22,7 @@ from hydra.experimental.callback import Callback as HydraCallback
 from hydra.utils import get_class, instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from fst import nets
 from fst.bundle import Recipe
@@ -29,8 +32,9 @@ from fst.export import model
 from fst.files import whole_file
 from fst.paths import carried
 from fst.perceptual.losses import PerceptualLoss
+from fst.training import budget, precision, processes, recipes, surroundings, sweep
 from fst.training import overrides as cli
-from fst.training import precision, processes, recipes, surroundings, sweep
+from fst.training.budget import Budget
 from fst.training.callbacks import (
     Keep,
     Landing,
@@ -75,6 +79,7 @@ def main(
     on_progress: OnProgress | None = None,
     on_transfer: OnTransfer | None = None,
     say: Say = print,
+    age_s: float = 0.0,
 ) -> int:
     """Run `fst train` with the arguments after "train"; returns the exit code.
 
@@ -83,6 +88,7 @@ def main(
         on_progress: told about every logged step.
         on_transfer: told how downloads of weights, photos and pictures go.
         say: takes the few lines that a run has to say.
+        age_s: seconds that the command has taken already, of those that its budget gives it.
 
     Raises:
         FstError: whatever a user can cause, in one line.
@@ -94,16 +100,18 @@ def main(
     parser.error = _refuse  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args(cli.quote_paths(argv))
     sweeping = arguments.multirun
-    arguments.overrides = cli.resume(arguments.overrides, sweep=sweeping, say=say)
+    arguments.overrides = cli.choose_perceptual(cli.resume(arguments.overrides, sweep=sweeping, say=say))
     given = list(arguments.overrides)
     failed: list[FstError] = []
+    begun = [time.monotonic() - age_s]  # the first run's; those that follow in a sweep begin at their own time
 
     def task(cfg: DictConfig) -> None:
         job = HydraConfig.get()
         folder = Path(job.runtime.output_dir)
+        began = begun.pop() if begun else time.monotonic()
         try:
             cli.check(cfg, job.runtime.choices)
-            _train(cfg, folder, on_progress=on_progress, on_transfer=on_transfer, say=say)
+            _train(cfg, folder, on_progress=on_progress, on_transfer=on_transfer, say=say, began=began)
         except KeyboardInterrupt as error:
             raise _End(Stopped(f"stopped; {_go_on(folder)}")) from error
         except Exception as error:
@@ -158,8 +166,9 @@ def _train(
     on_progress: OnProgress | None = None,
     on_transfer: OnTransfer | None = None,
     say: Say = lambda line: None,
+    began: float = 0.0,
 ) -> None:
-    """Do one run in its folder, and end with its model files."""
+    """Do one run in its folder, and end with its model files; `began` at that reading of time.monotonic()."""
     if cfg.seed >= 2**32:
         raise UsageError(f"seed must be below 2**32, not {cfg.seed}")
     keep_freed_memory()
@@ -189,8 +198,6 @@ def _train(
     loss: PerceptualLoss = _instantiate("loss", terms)
     taps = [*loss.style_layers, *loss.content_layers]
     extractor = _instantiate("perceptual", cfg.perceptual, taps=taps, on_progress=on_transfer)
-    data: PhotoData = _instantiate("data", cfg.data)
-    data.on_transfer = on_transfer
     task: StyleTask = make_task(
         net=net,
         extractor=extractor,
@@ -200,37 +207,29 @@ def _train(
         schedule=_instantiate("schedule", cfg.schedule),
     )
 
-    def recipe(steps: int, scores: Mapping[str, float]) -> Recipe:
+    def recipe(photos: PhotoData, steps: int, scores: Mapping[str, float]) -> Recipe:
         learnt = [*known, *(style.recipe() for style in styles)]
         name, seed = style_name(cfg.name, None), cfg.seed
-        return recipes.of_run(name, task, data, styles=learnt, origin=origin, steps=steps, seed=seed, scores=scores)
+        return recipes.of_run(name, task, photos, styles=learnt, origin=origin, steps=steps, seed=seed, scores=scores)
 
-    settings = _plain(cfg.trainer)
+    if cfg.budget is not None and cfg.ckpt is None:  # a run that goes on has its plan
+        say(_plan(cfg, task, began=began, on_transfer=on_transfer, recipe=lambda photos: recipe(photos, 0, {})))
+    cfg.budget = None
+    data = _photos(cfg, on_transfer)
     metrics, samples = MetricsCSV(folder), Samples(folder, every_n_steps=cfg.samples_every_n_steps)
     stop, skipped = StopOnSignal(), SkippedFiles(folder)
     keep = Keep(
         folder,
         metrics,
-        every_n_steps=settings.pop("checkpoint_every_n_steps"),
-        recipe=lambda step: recipe(step, samples.scores).to_json(),
+        every_n_steps=cfg.trainer.checkpoint_every_n_steps,
+        recipe=lambda step: recipe(data, step, samples.scores).to_json(),
     )
-    settings["precision"] = precision.choose(settings["precision"], settings["accelerator"])
-    ours = {
-        "default_root_dir": folder,
-        "max_epochs": -1,
-        "limit_val_batches": 0,
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "plugins": processes.environment(),
-        "logger": [metrics, *_loggers(cfg.get("logger"), folder)],
-        "callbacks": [Landing(), StepLog(on_progress), samples, keep, skipped, stop],
-    }
-    if clash := sorted(ours.keys() & settings.keys()):
-        raise UsageError(f"trainer.{clash[0]} is set by fst itself: leave it out")
-    trainer: pl.Trainer = _instantiate("trainer", settings, **ours)
+    trainer = _trainer(
+        cfg,
+        default_root_dir=folder,
+        logger=[metrics, *_loggers(cfg.get("logger"), folder)],
+        callbacks=[Landing(), StepLog(on_progress), samples, keep, skipped, stop],
+    )
     if trainer.is_global_zero:
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / "config.yaml") as temporary:
@@ -254,13 +253,75 @@ def _train(
         raise Stopped(f"stopped at step {trainer.global_step}; {_go_on(folder)}")
     if trainer.global_step < trainer.max_steps:
         say(f"time was up at step {trainer.global_step} of {trainer.max_steps} (trainer.max_time)")
-    made = recipe(trainer.global_step, samples.scores or recipes.last_scores(metrics.path))
-    onnx = folder / f"{made.name}.onnx"
-    model.write(onnx, net, made)
-    model.write(onnx.with_suffix(".safetensors"), net, made)
+    made = recipe(data, trainer.global_step, samples.scores or recipes.last_scores(metrics.path))
+    onnx = _write(folder, net, made)
     which = shlex.quote(f"{onnx}:{styles[-1].label}" if "styles" in made.inputs else str(onnx))
     which += " --style-image PICTURE.jpg" if "style_code" in made.inputs else ""
     say(f"done: {folder}\nuse it: fst stylize PHOTO.jpg --style {which} -o out/")
+
+
+def _write(folder: Path, net: nn.Module, made: Recipe) -> Path:
+    """Write the model file, which is returned, and its twin."""
+    onnx = folder / f"{made.name}.onnx"
+    model.write(onnx, net, made)
+    model.write(onnx.with_suffix(".safetensors"), net, made)
+    return onnx
+
+
+def _photos(cfg: DictConfig, on_transfer: OnTransfer | None, **sizes: int | None) -> PhotoData:
+    """What to learn from, of these `sizes` instead of its own."""
+    data: PhotoData = _instantiate("data", cfg.data, **sizes)
+    data.on_transfer = on_transfer
+    return data
+
+
+def _trainer(cfg: DictConfig, *, without: Sequence[str] = (), **ours: Any) -> pl.Trainer:
+    """Lightning's Trainer as cfg asks for it, less the settings `without`, and with `ours`, which cfg has to leave."""
+    settings = {key: value for key, value in _plain(cfg.trainer).items() if key not in without}
+    del settings["checkpoint_every_n_steps"]
+    settings["precision"] = precision.choose(settings["precision"], settings["accelerator"])
+    ours |= {
+        "max_epochs": -1,
+        "limit_val_batches": 0,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "plugins": processes.environment(),
+    }
+    if clash := sorted(ours.keys() & settings.keys()):
+        raise UsageError(f"trainer.{clash[0]} is set by fst itself: leave it out")
+    trainer: pl.Trainer = _instantiate("trainer", settings, **ours)
+    return trainer
+
+
+def _plan(
+    cfg: DictConfig,
+    task: StyleTask,
+    *,
+    began: float,
+    on_transfer: OnTransfer | None,
+    recipe: Callable[[PhotoData], Recipe],
+) -> str:
+    """Put what the budget's time allows into `cfg` where it says "auto"; returns the line for the user."""
+    wanted = Budget(**_plain(cfg.budget)).with_typed(
+        size=cfg.data.size, start_size=cfg.data.start_size, max_steps=cfg.trainer.max_steps
+    )
+    photos = _photos(cfg, on_transfer, size=wanted.sizes[-1], start_size=wanted.start_size)
+    planned, line = budget.choose(
+        wanted,
+        task,
+        photos,
+        began=began,
+        look_every=cfg.samples_every_n_steps,
+        make_trainer=partial(_trainer, cfg, logger=False),
+        export=lambda folder, net: _write(folder, net, recipe(photos)),
+    )
+    for key, value in planned.settings.items():
+        if key != "trainer.max_time" or cfg.trainer.max_time is None:
+            OmegaConf.update(cfg, key, value)
+    return line
 
 
 def _places(cfg: DictConfig) -> list[Any]:

@@ -20,6 +20,7 @@ from fst.paths import carried
 from fst.perceptual.losses import PerceptualLoss
 from fst.perceptual.vgg import TAPS
 from fst.training import overrides as cli
+from fst.training.budget import Budget
 from fst.training.data import PhotoData
 from fst.training.styles import Style, style_name
 from fst.training.tasks import StyleTask
@@ -56,8 +57,8 @@ def plain(node: Any) -> dict[str, Any]:
 def test_every_file_belongs_to_a_group_that_is_tested_here() -> None:
     groups = {str(path.parent) for path in FILES} - {"."}
     assert groups == {
-        "data", "experiment", "hydra/help", "logger", "loss", "method", "net", "optimizer", "perceptual", "schedule",
-        "style", "trainer",
+        "budget", "data", "experiment", "hydra/help", "logger", "loss", "method", "net", "optimizer", "perceptual",
+        "schedule", "style", "trainer",
     }  # fmt: skip
     assert [str(path) for path in FILES if str(path.parent) == "."] == ["train"]
 
@@ -197,6 +198,21 @@ def test_loggers(config: Compose, name: str, tmp_path: Path, monkeypatch: pytest
         pytest.importorskip(str(package))
         assert isinstance(instantiate(node, folder=tmp_path), pl.loggers.Logger)
     assert set(nodes) == {"csv": set(), "default": {"wandb"}}.get(name, {name})
+
+
+@pytest.mark.parametrize("name", options("budget"))
+def test_budgets(config: Compose, name: str) -> None:
+    cfg = config(f"budget={name}")
+    budget = Budget(**plain(cfg.budget)).with_typed(size="auto", start_size="auto", max_steps="auto")
+    assert list(budget.sizes) == sorted(budget.sizes)
+    assert budget.least_steps <= budget.enough_steps <= budget.most_steps
+    assert budget.minutes == {"5min": 5, "30min": 30, "full": None}[name]
+    assert [cfg.data.size, cfg.data.start_size, cfg.trainer.max_steps] == ["auto"] * 3
+    assert nets.recipe_of(instantiate(cfg.net))["name"] == "fast"
+    typed = config(f"budget={name}", "net=johnson", "data.size=128", "trainer.max_steps=300", "budget.minutes=12")
+    assert nets.recipe_of(instantiate(typed.net))["name"] == "johnson"
+    assert [typed.data.size, typed.trainer.max_steps, typed.budget.minutes] == [128, 300, 12]
+    assert config(f"budget={name}", "experiment=starry_night").trainer.max_steps == 1000
 
 
 @pytest.mark.parametrize("name", options("experiment"))

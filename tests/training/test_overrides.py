@@ -96,6 +96,19 @@ def test_layers_with_and_without_weights() -> None:
             cli.layers(wrong, "loss.style_layers")
 
 
+def test_a_budget_takes_vgg19_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli.choose_perceptual(["budget=5min"]) == ["budget=5min", "perceptual=lite"]
+    (tmp_path / "vgg.safetensors").touch()
+    monkeypatch.setenv("FST_VGG19_WEIGHTS", str(tmp_path / "vgg.safetensors"))
+    assert cli.choose_perceptual(["style=wave", "budget=full"]) == ["style=wave", "budget=full", "perceptual=vgg19"]
+    for chosen in ("perceptual=lite", "perceptual.weights=other.pth", "experiment=starry_night", "budget=null"):
+        assert cli.choose_perceptual(["budget=5min", chosen]) == ["budget=5min", chosen]
+    assert cli.choose_perceptual(["style=wave"]) == ["style=wave"]
+    monkeypatch.setenv("FST_VGG19_WEIGHTS", str(tmp_path / "gone.pth"))
+    with pytest.raises(UsageError, match=r"gone\.pth: no such file"):
+        cli.choose_perceptual(["budget=5min"])
+
+
 WRONG = {
     "style=starry_nigt": "no style is called 'starry_nigt': did you mean starry_night?",
     "experiment=starry_nite": "no experiment is called 'starry_nite': did you mean starry_night or starry_night_first?",
@@ -143,6 +156,9 @@ WRONG = {
     "trainer.devices=9999": "trainer.devices=9999: at most ",
     "trainer.accelerator=foo": "trainer: You selected an invalid accelerator name",
     "+trainer.gradient_clip_val=x": "trainer: `gradient_clip_val` should be an int or a float. Got x.",
+    "budget=7min": "no budget is called '7min': did you mean 5min or 30min?; or set other times, budget=5min budget.m",
+    "budget.minutes=7": "budget.minutes goes with budget=5min, 30min or full: add that",
+    "data.size=auto": "data.size=auto: wanted a whole number, like 256",
     "--foo": "unrecognized arguments: --foo (fst train --help)",
     "--cfg=all of it": "argument --cfg/-c: invalid choice: 'all of it'",
 }
