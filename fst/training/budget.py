@@ -221,7 +221,7 @@ def measure(
     sizes = sorted({*budget.sizes, budget.start_size or budget.sizes[0]})
     data.crops.sizes, data.grow_share = sizes, (len(sizes) - 1) / len(sizes) or 1.0
     trial, stop = copy.deepcopy(task), StopOnSignal()
-    clock = _Clock(1.5 * left_s / budget.enough_steps, time.monotonic() + left_s)
+    clock = _Clock(1.5 * left_s / budget.enough_steps, time.monotonic() + left_s, budget.sizes[0])
     with TemporaryDirectory() as name, isolate_rng():
         folder, began = Path(name), time.monotonic()
         keep = Keep(folder, MetricsCSV(folder), every_n_steps=_TIMED * len(sizes) + 1)
@@ -239,10 +239,13 @@ def measure(
 
 
 class _Clock(PerStep):
-    """Times steps by the side of their crops; ends with a size of slower ones than `slowest_s`, and at `until`."""
+    """Times steps by the side of their crops; ends with a size of slower ones than `slowest_s`, and at `until`.
 
-    def __init__(self, slowest_s: float, until: float) -> None:
-        self.slowest_s, self.until = slowest_s, until
+    But not before the size `at_least`, in px.
+    """
+
+    def __init__(self, slowest_s: float, until: float, at_least: int) -> None:
+        self.slowest_s, self.until, self.at_least = slowest_s, until, at_least
         self.took: dict[int, list[float]] = {}
         self.first_at = self.last_at = 0.0
 
@@ -262,7 +265,8 @@ class _Clock(PerStep):
         now, size = time.monotonic(), batch.shape[-1]
         self.took.setdefault(size, []).append(now - self.last_at)
         self.last_at = now
-        if now > self.until or (len(self.took[size]) == _TIMED and self.step_s()[size] > self.slowest_s):
+        slow = len(self.took[size]) == _TIMED and self.step_s()[size] > self.slowest_s
+        if size >= self.at_least and (slow or now > self.until):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:

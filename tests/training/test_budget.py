@@ -165,7 +165,11 @@ def test_each_run_of_a_sweep_has_its_own(fst_train: Run, free: list[str]) -> Non
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["budget=5min", "budget.minutes=0"], "budget.minutes=0 is too little for 100 steps on this machine: give it "),
+        (["budget=5min", "budget.minutes=0"], "budget.minutes=0 is too little for 300 steps on this machine: give it "),
+        (
+            ["budget=5min", "budget.minutes=0", "data.size=64", "budget.start_size=32", "trainer.max_steps=9"],
+            "budget.minutes=0 is too little for 9 steps on this machine: give it ",
+        ),
         (["budget=5min", "budget.minutes=soon"], "budget.minutes=soon: wanted a number, like 5.0"),
         (["budget=full", "budget.sizes=[16]"], "data.size must be a whole number of at least 32, not 16"),
         (["budget=full", "budget.sizes=96"], "budget.sizes=96: wanted a list"),
@@ -191,18 +195,29 @@ def test_processes_that_others_start_cannot_be_planned_for(
     assert fst_train(*free, "budget=5min").error.startswith("budget plans in one process")
 
 
+def least_minutes(fst_train: Run, *words: str, export: bool = False) -> float:
+    """What this machine, with all that it has to do now, says that it needs."""
+    refused = fst_train(*words, "budget.minutes=0.01", export=export)
+    found = re.fullmatch(r"budget.minutes=0.01 is too little .* give it ([\d.]+) or more", refused.error)
+    assert found
+    return float(found[1])
+
+
+@pytest.mark.slow
 def test_a_machine_that_becomes_slow_ends_in_time(
     losses: Losses, fst_train: Run, free: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Many times as slow, once the plan is made: only steps and their rate suffer."""
+    """Its 40 steps or more would take twice the time that there is."""
+    words = [*free, "budget=5min", *SMALL, "budget.least_steps=40", "hydra.run.dir=run", "schedule=constant"]
+    minutes = 4 * least_minutes(fst_train, *words)  # other work may begin beside this
 
     def slowly(task: PerStyleTask, *_: object) -> None:
         if any(isinstance(each, pl.callbacks.Timer) for each in task.trainer.callbacks):  # not while it is measured
-            time.sleep(1)
+            time.sleep(60 * minutes / 20)
 
     monkeypatch.setattr(PerStyleTask, "on_train_batch_start", slowly)
     began = time.monotonic()
-    ended = fst_train(*free, "budget=5min", "budget.minutes=0.3", *SMALL, "hydra.run.dir=run", "schedule=constant")
+    ended = fst_train(*words, f"budget.minutes={minutes}")
     took_s = time.monotonic() - began
     assert (ended.code, ended.error) == (0, "")
     steps = re.search(r"^time was up at step (\d+) of (\d+) \(trainer.max_time\)$", ended.out, re.MULTILINE)
@@ -210,22 +225,18 @@ def test_a_machine_that_becomes_slow_ends_in_time(
     rows = losses("run")
     assert len(rows) == int(steps[1]) < int(steps[2])
     assert rows[max(rows)]["lr"] < 2e-3
-    assert {"val/total"} <= set(rows[max(rows)])
-    assert took_s < 2 * 18  # twice the time, for the sake of busy machines
+    assert "val/total" in rows[max(rows)]
+    assert took_s < 1.5 * 60 * minutes
 
 
 @pytest.mark.slow
-def test_a_model_is_ready_in_the_time_that_it_said_would_do(fst_train: Run, free: list[str]) -> None:
-    words = [*free, "budget=5min", *SMALL, "budget.least_steps=20", "hydra.run.dir=run"]
-    refused = fst_train(*words, "budget.minutes=0.01", export=True)
-    found = re.fullmatch(r".* give it ([\d.]+) or more", refused.error)
-    assert found
-    minutes = 4 * float(found[1])  # other work may begin beside this
+def test_a_model_is_ready_in_time(fst_train: Run, free: list[str]) -> None:
+    words = [*free, "budget=5min", *SMALL, "budget.least_steps=20", "budget.most_steps=40", "hydra.run.dir=run"]
+    minutes = 4 * least_minutes(fst_train, *words, export=True)
     began = time.monotonic()
-    ended = fst_train(*words, f"budget.minutes={minutes}", "budget.most_steps=40", export=True)
-    took_s = time.monotonic() - began
+    ended = fst_train(*words, f"budget.minutes={minutes}", export=True)
     assert (ended.code, ended.error) == (0, "")
-    assert took_s < 60 * minutes
+    assert time.monotonic() - began < 60 * minutes
     photo = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
     painted = Stylizer("run/stained_glass.onnx")(photo, strength=0.5)
     assert painted.shape == photo.shape

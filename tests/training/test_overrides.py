@@ -227,6 +227,19 @@ class TestResume:
             [f"going on from {newest}/last.ckpt"],
         )
 
+    def test_a_run_that_was_planned_goes_on_by_its_plan(self) -> None:
+        run = make_run(Path("runs/wave/1"), overrides=["style=wave", "budget=5min", "data.size=160"])
+        planned = {"size": 160, "start_size": None}, {"max_steps": 760, "max_time": "00:00:04:12"}
+        (run / "config.yaml").write_text(yaml.safe_dump(dict(zip(("data", "trainer"), planned, strict=True))))
+        plan = ["data.size=160", "data.start_size=null", "trainer.max_steps=760", "trainer.max_time='00:00:04:12'"]
+        ends = [f"hydra.run.dir={run}", f"ckpt={run}/last.ckpt"]
+        assert resumed("ckpt=last")[0] == ["style=wave", "budget=5min", *plan, *ends]
+        further = ["style=wave", "budget=5min", *plan[:2], plan[3], "trainer.max_steps=900", *ends]
+        assert resumed("ckpt=last", "trainer.max_steps=900")[0] == further
+        for another in ("budget=30min", "budget.minutes=9"):
+            with pytest.raises(UsageError, match=f"^{another}: {run} goes on as it was planned"):
+                resumed("ckpt=last", another)
+
     def test_last_of_a_style(self) -> None:
         wave = make_run(Path("runs/wave/2026-01-01_00-00-00"), overrides=["style=wave"])
         make_run(Path("runs/udnie/2026-01-02_00-00-00"), overrides=["style=udnie"])
