@@ -22,7 +22,7 @@ _TINY = 1e-12  # keeps a black photo or a flat style from dividing by zero; far 
 
 def _relative_error(value: Tensor, target: Tensor) -> Tensor:
     """Mean square of the error over mean square of the target, row by row: (B, ...), (B or 1, ...) -> (B,) float32."""
-    value, target = value.float().flatten(1), target.float().flatten(1)
+    value, target = (each.movedim(1, -1).flatten(1).float() for each in (value, target))  # features lie like that
     return (value - target).square().mean(1) / (target.square().mean(1) + _TINY)
 
 
