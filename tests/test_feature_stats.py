@@ -132,22 +132,44 @@ def test_whitening_and_colouring_against_eigenvalues() -> None:
     mean, root = root_of_covariance(style)
     style_mean, style_matrix = moments64(style.double().numpy())
     np.testing.assert_allclose(mean.numpy(), style_mean, rtol=1e-5, atol=1e-6)
-    turn = np.linalg.qr(np.random.default_rng(3).standard_normal((24, 24)))[0]
     f = photo.double().numpy().reshape(2, 24, -1)
     own_mean, own = moments64(photo.double().numpy())
-    for turned in (np.eye(24), turn):
-        wanted = np.stack(
-            [
-                root64(style_matrix[0]) @ turned @ root64(own[n], -0.5) @ (f[n] - own_mean[n][:, None])
-                + style_mean[0][:, None]
-                for n in range(2)
-            ]
+    to_style = [root64(style_matrix[0]) @ root64(own[n], -0.5) for n in range(2)]
+    wanted = np.stack([to_style[n] @ (f[n] - own_mean[n][:, None]) + style_mean[0][:, None] for n in range(2)])
+    got = whitening_coloring(photo, mean, root)
+    assert np.linalg.norm(got.numpy().reshape(wanted.shape) - wanted) < 5e-3 * np.linalg.norm(wanted)
+    matrix = moments64(got.double().numpy())[1][0]  # but for the directions that the photo hardly has, the style's
+    assert np.linalg.norm(matrix - style_matrix[0]) < 0.2 * np.linalg.norm(style_matrix[0])
+
+
+def test_means_of_2x2_places_are_turned_and_the_covariance_stays() -> None:
+    photo, style = features_like_a_networks(1)[:, :, :12, :14], features_like_a_networks(2)[:1]
+    mean, root = root_of_covariance(style)
+    plain = whitening_coloring(photo, mean, root)
+    nothing = whitening_coloring(photo, mean, root, torch.zeros(1, 24, 24))
+    assert (nothing - plain).norm() < 1e-3 * plain.norm()
+    turn = np.linalg.qr(np.random.default_rng(3).standard_normal((24, 24)))[0]
+    got = whitening_coloring(photo, mean, root, torch.from_numpy((turn - np.eye(24))[None].astype(np.float32)))
+    assert (got - plain).norm() > 0.1 * plain.norm()
+    turned, kept = (moments64(each.double().numpy())[1] for each in (got, plain))
+    assert np.linalg.norm(turned - kept) < 0.02 * np.linalg.norm(kept)
+    f = photo.double()  # the same by hand: whiten, turn what is coarse, whiten again, colour
+    one = np.eye(24)
+    own_mean, own = moments64(photo.double().numpy())
+    style_matrix = moments64(style.double().numpy())[1][0]
+    for n in range(2):
+        first = roots(torch.from_numpy(own[n : n + 1]).float())[1][0].double().numpy()  # of what it hardly has, less
+        white = np.einsum("ij,jhw->ihw", first, f[n].numpy() - own_mean[n][:, None, None])
+        c, h, w = white.shape
+        coarse = torch.from_numpy(white.reshape(c, h // 2, 2, w // 2, 2).mean((2, 4)))[None]
+        wide = torch.nn.functional.interpolate(coarse, (h, w), mode="bilinear")[0].numpy()
+        moved = white + np.einsum("ij,jhw->ihw", turn - one, wide)
+        moved_mean, moved_matrix = moments64(moved[None])
+        again = root64(moved_matrix[0] - first @ own[n] @ first + one, -0.5) @ (
+            moved.reshape(c, -1) - moved_mean[0][:, None]
         )
-        less_one = None if turned is not turn else torch.from_numpy((turn - np.eye(24))[None].astype(np.float32))
-        got = whitening_coloring(photo, mean, root, less_one)
-        assert np.linalg.norm(got.numpy().reshape(wanted.shape) - wanted) < 5e-3 * np.linalg.norm(wanted)
-        matrix = moments64(got.double().numpy())[1][0]  # but for the directions that the photo hardly has, the style's
-        assert np.linalg.norm(matrix - style_matrix[0]) < 0.2 * np.linalg.norm(style_matrix[0])
+        wanted = root64(style_matrix) @ again + mean[0].double().numpy()[:, None]
+        assert np.linalg.norm(got[n].numpy().reshape(c, -1) - wanted) < 5e-3 * np.linalg.norm(wanted)
 
 
 def test_covariances_keep_their_digits_under_autocast() -> None:

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         help="paint each photo in N ways, where the model can, and say how much they differ",
     )
     made.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of the variations (%(default)s)")
-    made.add_argument("--diversity", type=float, metavar="D", help="of those of any style, from 0 to 1 (0.5)")
+    made.add_argument("--diversity", type=float, metavar="D", help="of those of any style, from 0 to 1 (0.7)")
     made.add_argument(
         "--reference",
         type=_reference,

@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--variations", type=whole(1), metavar="N", help="paint each photo in so many ways")
     made.add_argument("--seed", type=whole(0), metavar="N", help="which ways: the same number, the same pictures (0)")
     made.add_argument(
-        "--diversity", type=float, metavar="D", help="how much they differ, from 0 to 1, of any style (0.5)"
+        "--diversity", type=float, metavar="D", help="how much they differ, from 0 to 1, of any style (0.7)"
     )
     made.add_argument(
         "--out", "-o", default="stylized", metavar="OUT", help="a folder, or a picture's name (%(default)s/)"

@@ -9,7 +9,7 @@ from fst.errors import UsageError
 from fst.inputs import Value
 
 Vector = np.ndarray[tuple[int], np.dtype[np.float32]]
-_DIVERSITY = 0.5
+_DIVERSITY = 0.7
 _GROUP = 6  # rotations that are drawn together
 
 
@@ -21,7 +21,7 @@ def draw(
     Args:
         inputs: the model's, as its recipe declares them.
         seed, number: of the variation, 0 or more; every seed has as many as are asked for.
-        diversity: of a rotation, see there; None is 0.5.
+        diversity: of a rotation, see there; None is 0.7.
         model: how to call it in an error.
 
     Returns: {"noise": (K,) float32, drawn from a standard normal distribution}, or {"rotation": (C^2,) float32}.
@@ -52,8 +52,9 @@ def rotation(length: int, seed: int, number: int, *, diversity: float = 1.0) -> 
     Arbitrary Style Transfer via Deep Feature Perturbation", section 3.2.
 
     Departures from these: features are turned part of the way, and not mixed with the turned ones, which would leave
-    half of their variance, and with it less of the style. And rotations are drawn six at a time, whose generators (of
-    normal numbers, skew) have the mean 0: so they differ more from one another than from the picture without any.
+    half of their variance, and with it less of the style (for another see `fst.feature_stats.whitening_coloring`). And
+    rotations are drawn six at a time, whose generators (of normal numbers, skew) have the mean 0: so they differ more
+    from one another than from the picture without any.
 
     Args:
         length: C^2, for features of C channels.

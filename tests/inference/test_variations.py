@@ -37,7 +37,7 @@ def test_what_cannot_be_drawn():
 def test_rotations_of_a_model_that_has_them():
     drawn = draw({"style_code": 20, "rotation": 16}, 3, 5)
     assert list(drawn) == ["rotation"]
-    np.testing.assert_allclose(drawn["rotation"], rotation(16, 3, 5, diversity=0.5), atol=1e-7)
+    np.testing.assert_allclose(drawn["rotation"], rotation(16, 3, 5, diversity=0.7), atol=1e-7)
     np.testing.assert_array_equal(draw({"rotation": 16}, 3, 5, diversity=1)["rotation"], rotation(16, 3, 5))
 
 
