@@ -13,9 +13,9 @@ _LIMITS = "Nobody has described them yet."
 
 
 def written(model: Path) -> Path | None:
-    """The card beside a model file, NAME.md, if there is one."""
+    """The card beside a model file, NAME.md, if there is one; an empty file, as `> NAME.md` begins, is none."""
     path = model.with_suffix(".md")
-    return path if path.is_file() else None
+    return path if path.is_file() and path.stat().st_size else None
 
 
 def files(model: Bundle) -> list[Bundle]:

@@ -71,7 +71,7 @@ def whitening_coloring(features: Tensor, mean: Tensor, root: Tensor, turn: Tenso
 
     Departure from the latter: the whitened features are not turned as they are, but their means over 2x2 places are,
     and then the sum is whitened again. What a region looks like changes as much, and a decoder still meets the fine
-    structure that it knows: for the same difference of pictures, a third of what it costs in style.
+    structure that it knows: for the same difference of pictures, two thirds of the loss of style.
     """
     b, c, h, w = features.shape
     with _in_float32(features):

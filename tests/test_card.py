@@ -77,6 +77,14 @@ def test_everything_a_recipe_knows(inverting_model: Path, tmp_path: Path) -> Non
     assert text.endswith("\n\n## Limits\n\n- Nobody has described them yet.\n")
 
 
+def test_an_empty_card_is_none(tmp_path: Path) -> None:
+    """As the shell makes one, before `fst show NAME.onnx > NAME.md` begins."""
+    (beside := tmp_path / "mine.md").touch()
+    assert card.written(tmp_path / "mine.onnx") is None
+    beside.write_text("# a card")
+    assert card.written(tmp_path / "mine.onnx") == beside
+
+
 def test_an_imported_model_says_little(inverting_model: Path, tmp_path: Path) -> None:
     recipe = Recipe(name="candy", net={"name": "johnson"}, data={"source": "imported from candy.pth"}, license="BSD")
     text = card.compose(with_recipe(inverting_model, tmp_path / "candy.onnx", recipe))

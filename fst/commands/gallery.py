@@ -63,11 +63,13 @@ def main(argv: Sequence[str]) -> int:
     exhibits = gallery.plan(a.style or list(bundle.shipped()), a.style_image or (), say=_say)
     made, shown = GalleryPage(folder, exhibits), display(quiet=a.json)
     rows: list[list[dict[str, Any]]] = [[] for _ in exhibits]
+    errors: set[str | None] = {None}
     try:
         for style, photo, painting in gallery.paint_all(exhibits, photos, max_side=a.max_side):
             rows[style].append(painting.described())
-            if style == 0:
+            if style == 0 or painting.error not in errors:
                 say_of(painting)
+            errors.add(painting.error)
             made.add(style, photo, painting)
             done, steps = style * len(photos) + photo + 1, len(exhibits) * len(photos)
             shown.show("painting", "photo", done, steps, f"{painting.path.name} by {exhibits[style].name}")
@@ -80,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
         print_json(result)
     else:
         print(where)
-    return exit_code(rows[0])
+    return exit_code(row for rows_of in rows for row in rows_of)
 
 
 def _say(line: str) -> None:

@@ -9,7 +9,7 @@ from fst.errors import FstError
 _EPILOG = """
 examples:
   fst show starry_night
-  fst show runs/wave/…/wave.onnx > wave.md     # a card to complete
+  fst show mine.onnx > mine.md                 # a card to complete
 
 The card is NAME.md beside NAME.onnx. Where there is none, it is made of what the model file says of itself.
 """

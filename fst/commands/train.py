@@ -22,10 +22,8 @@ def require_training() -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run `fst train`."""
+    began = time.monotonic()
     require_training()
-    import psutil
-
-    age_s = time.time() - psutil.Process().create_time()
     from fst.training import train
 
     shown = display()
@@ -34,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         shown.show("training", "step", progress.step, progress.max_steps, _numbers(progress))
 
     try:
-        return train.main(argv, on_progress=show, on_transfer=shown.transfer, say=shown.say, age_s=age_s)
+        return train.main(argv, on_progress=show, on_transfer=shown.transfer, say=shown.say, began=began)
     finally:
         shown.close()
 

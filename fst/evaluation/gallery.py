@@ -78,7 +78,11 @@ def plan(models: Sequence[str], style_images: Sequence[str] = (), *, say: Callab
         raise UsageError("--style-image is for models that paint like any picture, and none of these does")
     if not found:
         raise UsageError("nothing to show: name a style, or a picture with --style-image")
-    return found
+    names = [each.name for each in found]  # models of two runs have one name, and pictures of two folders may
+    return [
+        replace(each, name=f"{each.name} ({number}: {each.model})") if names.count(each.name) > 1 else each
+        for number, each in enumerate(found, 1)
+    ]
 
 
 def paint_all(

@@ -51,7 +51,7 @@ def rotation(length: int, seed: int, number: int, *, diversity: float = 1.0) -> 
     Whitened features that are turned by it make another picture of the same style: Wang et al. 2020, "Diversified
     Arbitrary Style Transfer via Deep Feature Perturbation", section 3.2.
 
-    Departures from these: features are turned part of the way, and not mixed with the turned ones, which would leave
+    Departures from it: features are turned part of the way, and not mixed with the turned ones, which would leave
     half of their variance, and with it less of the style (for another see `fst.feature_stats.whitening_coloring`). And
     rotations are drawn six at a time, whose generators (of normal numbers, skew) have the mean 0: so they differ more
     from one another than from the picture without any.

@@ -73,7 +73,8 @@ class LiteNet(nn.Module):
     def forward(self, pictures: Tensor, taps: Iterable[str]) -> dict[str, Tensor]:
         """(B, 3, H, W) RGB in [0, 1] -> {tap: (B, C, h, w)}, nothing deeper than the deepest of `taps`.
 
-        C is VGG-19's; h and w are H and W over 3 for relu1_1, over 6 for relu2_1, and over 4 for the others.
+        C is VGG-19's; h and w are H and W over 3 for relu1_1, over 6 for relu2_1 (both rounded up), and over 4 for the
+        others (rounded down).
         """
         wanted = set(taps)
         check_taps(wanted)

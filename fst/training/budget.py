@@ -1,7 +1,8 @@
 """What can be learnt in the time there is: a few steps are timed on this machine, and size and steps follow.
 
-Everything that takes time is timed by doing it, once: the start of a run, steps at several sizes, a look at the
-validation photos, the export. What is done for it is thrown away, and random numbers go on as if nothing had been.
+Everything that takes time, but compiling, is timed by doing it, once: the start of a run, steps at several sizes, a
+look at the validation photos, the export. What is done for it is thrown away, and random numbers go on as if nothing
+had been.
 """
 
 import copy
@@ -54,6 +55,19 @@ class Budget:
     enough_steps: int
     least_steps: int
     most_steps: int
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 <= self.minutes < math.inf:
+            raise UsageError(f"budget.minutes must be a number of at least 0, not {self.minutes:g}")
+        if not self.sizes or min(self.sizes) < 1:
+            raise UsageError(f"budget.sizes must be sides of crops in pixels, like [96,128], not {list(self.sizes)}")
+        for name in ("enough_steps", "least_steps", "most_steps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"budget.{name} must be at least 1, not {getattr(self, name)}")
+        if self.least_steps > self.most_steps:
+            raise UsageError(
+                f"budget.least_steps={self.least_steps} is more than budget.most_steps={self.most_steps}: set both"
+            )
 
     def with_typed(self, *, size: int | Auto, start_size: int | Auto | None, max_steps: int | Auto) -> "Budget":
         """Leave to be chosen only what is "auto"."""
@@ -149,7 +163,7 @@ def plan(budget: Budget, took: Measured, *, spent_s: float, grow_share: float, l
         before_s, after_s = spent_s + took.start_s, look_s + took.export_s
         limit_s = given_s - before_s - 2 * after_s
         steps = int(min(budget.most_steps, (1 - _MARGIN) * limit_s / step_s))
-        if steps >= budget.enough_steps:
+        if steps >= min(budget.enough_steps, budget.most_steps):
             break
     if steps < budget.least_steps:
         least_s = before_s + 2 * after_s + budget.least_steps * step_s / (1 - _MARGIN)

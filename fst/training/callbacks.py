@@ -308,8 +308,8 @@ class Landing(PerStep):
     """Let the learning rate run out where `trainer.max_time` is about to cut a run short of its steps.
 
     Over the last `_LANDING` of that time the rate is at most a straight line down to 0, whatever the schedule says: a
-    network that is stopped in the midst of large steps paints worse than it could. A cosine that keeps to its time, or
-    is up to a tenth behind, stays below the line, so that the clock changes nothing.
+    network that is stopped in the midst of large steps paints worse than it could. A cosine that is planned to
+    end when nine tenths of the time are over, and does, stays below the line, so that the clock changes nothing.
     """
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:

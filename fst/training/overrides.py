@@ -124,6 +124,8 @@ def resume(overrides: Sequence[str], *, sweep: bool, say: Callable[[str], None])
             raise UsageError(f"{another}: {folder} goes on as it was planned; leave it out, or set trainer.max_steps")
         if any(_key(word) == "budget" for word in known):
             known = [word for word in known if _key(word) not in PLANNED] + _plan_of(folder)
+            if "trainer.max_steps" in given:  # more than was planned: what it takes is no longer limited
+                known = [word for word in known if _key(word) != "trainer.max_time"]
     if not saved.is_file():  # a checkpoint that was taken elsewhere
         result = without
     else:

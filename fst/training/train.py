@@ -79,7 +79,7 @@ def main(
     on_progress: OnProgress | None = None,
     on_transfer: OnTransfer | None = None,
     say: Say = print,
-    age_s: float = 0.0,
+    began: float | None = None,
 ) -> int:
     """Run `fst train` with the arguments after "train"; returns the exit code.
 
@@ -88,7 +88,7 @@ def main(
         on_progress: told about every logged step.
         on_transfer: told how downloads of weights, photos and pictures go.
         say: takes the few lines that a run has to say.
-        age_s: seconds that the command has taken already, of those that its budget gives it.
+        began: when the command did, by time.monotonic(), for its budget; None is now.
 
     Raises:
         FstError: whatever a user can cause, in one line.
@@ -103,7 +103,7 @@ def main(
     arguments.overrides = cli.choose_perceptual(cli.resume(arguments.overrides, sweep=sweeping, say=say))
     given = list(arguments.overrides)
     failed: list[FstError] = []
-    begun = [time.monotonic() - age_s]  # the first run's; those that follow in a sweep begin at their own time
+    begun = [time.monotonic() if began is None else began]  # runs that follow in a sweep begin at their own time
 
     def task(cfg: DictConfig) -> None:
         job = HydraConfig.get()

@@ -197,6 +197,14 @@ def test_a_model_of_many_results_shows_three(diverse_model: Path, photo: Callabl
         np.testing.assert_array_equal(each.wishes["noise"], noise)
 
 
+def test_models_of_one_name_are_told_apart(there: Path, inverting_model: Path) -> None:
+    other = there / "other" / inverting_model.name
+    other.parent.mkdir()
+    shutil.copy(inverting_model, other)
+    names = [each.name for each in gallery.plan([str(inverting_model), str(other)], say=pytest.fail)]
+    assert names == [f"{other.stem} (1: {inverting_model})", f"{other.stem} (2: {other})"]
+
+
 def test_the_picture_that_was_learnt_is_shown(
     there: Path, inverting_model: Path, read_page: ReadPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

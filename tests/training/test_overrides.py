@@ -234,7 +234,7 @@ class TestResume:
         plan = ["data.size=160", "data.start_size=null", "trainer.max_steps=760", "trainer.max_time='00:00:04:12'"]
         ends = [f"hydra.run.dir={run}", f"ckpt={run}/last.ckpt"]
         assert resumed("ckpt=last")[0] == ["style=wave", "budget=5min", *plan, *ends]
-        further = ["style=wave", "budget=5min", *plan[:2], plan[3], "trainer.max_steps=900", *ends]
+        further = ["style=wave", "budget=5min", *plan[:2], "trainer.max_steps=900", *ends]
         assert resumed("ckpt=last", "trainer.max_steps=900")[0] == further
         for another in ("budget=30min", "budget.minutes=9"):
             with pytest.raises(UsageError, match=f"^{another}: {run} goes on as it was planned"):
