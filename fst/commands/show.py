@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from fst.commands.arguments import Parser, print_json
-from fst.errors import FstError
+from fst.errors import FstError, reason
 
 _EPILOG = """
 examples:
@@ -44,6 +44,6 @@ def main(argv: Sequence[str]) -> int:
     try:
         text = card.compose(model) if beside is None else beside.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise FstError(f"{beside}: cannot be read ({(error.strerror or str(error)).lower()})") from error
+        raise FstError(reason(error)) from error
     print(text.rstrip("\n"))
     return 0
