@@ -131,6 +131,14 @@ class ConditionalNet(nn.Module):
         self.styles.append(added)
         return added
 
+    def unconditioned(self, numbers: Tensor) -> dict[str, Tensor]:
+        """Weights for the network alone, with these gains and shifts, (numbers,), in its norms."""
+        weights: dict[str, Tensor] = self.net.state_dict()
+        for name, part in split_numbers(numbers[None], self._sizes).items():
+            norm, _, kind = name.rpartition(".")
+            weights[f"{norm}.{'weight' if kind == 'gain' else 'bias'}"] = part[0]
+        return weights
+
     def forward(
         self,
         image: Tensor,

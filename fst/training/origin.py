@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fst import bundle, nets
-from fst.errors import UsageError
+from fst.errors import UsageError, nearest
 from fst.export import model
 from fst.nets.conditional import ConditionalNet
 from fst.training.styles import Style
@@ -37,7 +37,8 @@ def begin(
     Args:
         make_net: makes the network that the configuration asks for.
         styles: to be learnt.
-        init: a model to start from, or None.
+        init: a model to start from, or None. Of several styles each goes on with the one of its name, and one that is
+            new with their mean; MODEL:STYLE is where all begin.
         ckpt: the checkpoint to go on from, or None.
         add_style: learn one more style for the model `init`, whose others stay as they are.
         adjustable: with the inputs strength and stroke.
@@ -53,16 +54,11 @@ def begin(
         net, known, origin = _with_room_for(styles[0], init, ckpt, adjustable=adjustable)
     else:
         net = make_net()
-        start = bundle.read_weights(bundle.locate(init)) if init and ckpt is None else None
-        origin = None if start is None else _origin(start[1])
-        conditional = len(styles) > 1 or adjustable or noise > 0
-        if start is not None and conditional and start[1].net == nets.recipe_of(net):  # as every style begins
-            model.load(net, start[0], str(init))
-            start = None
-        if conditional:
+        origin = None
+        if init and ckpt is None:
+            net, origin = _started(net, styles, init, adjustable=adjustable, noise=noise)
+        elif len(styles) > 1 or adjustable or noise:
             net = ConditionalNet(net=net, styles=len(styles), adjustable=adjustable, noise=noise)
-        if start is not None:
-            _start_from(net, *start, str(init))
     if ckpt is not None:
         origin = _check_checkpoint(ckpt, net)
     return Beginning(net, known, origin)
@@ -93,6 +89,45 @@ def _with_room_for(
 
 def _origin(recipe: bundle.Recipe) -> dict[str, Any]:
     return {"name": recipe.name, "steps": recipe.steps, "created": recipe.created}
+
+
+def _started(
+    net: nn.Module, styles: Sequence[Style], init: str, *, adjustable: bool, noise: int
+) -> tuple[nn.Module, dict[str, Any]]:
+    """`net` as it is asked for, with what `init` has learnt, and what that is."""
+    model_name, of_style = bundle.split_style(init)
+    tensors, recipe = bundle.read_weights(bundle.locate(model_name))
+    if of_style is not None and of_style not in recipe.style_names:
+        raise UsageError(f"init={init}: no style of it is called {of_style!r}: {nearest(of_style, recipe.style_names)}")
+    tables: dict[str, Tensor] = {}
+    same_net = nets.recipe_of(net) == recipe.net.get("net", recipe.net)
+    if same_net and "net" not in recipe.net:
+        model.load(net, tensors, init)
+    elif same_net and not recipe.net.get("noise"):
+        source = nets.build(recipe.net)
+        assert isinstance(source, ConditionalNet)
+        model.load(source, tensors, init)
+        names = recipe.style_names or [""]
+        tables = {name: table.detach() for name, table in zip(names, source.styles, strict=True)}
+        if of_style is not None:
+            tables = {of_style: tables[of_style]}
+        net.load_state_dict(source.unconditioned(_table(tables, styles[0].label)[0]))
+    if len(styles) > 1 or adjustable or noise:
+        net = ConditionalNet(net=net, styles=len(styles), adjustable=adjustable, noise=noise)
+        for own, style in zip(net.styles, styles, strict=True):
+            if tables:
+                known = _table(tables, style.label)
+                terms = min(len(known), len(own))
+                with torch.no_grad():
+                    own[:terms] = known[:terms]
+    if not same_net or recipe.net.get("noise"):
+        _start_from(net, tensors, recipe, init)
+    return net, _origin(recipe)
+
+
+def _table(tables: dict[str, Tensor], name: str) -> Tensor:
+    """What a model of several styles knows of one, (terms, numbers); of one that is new to it the mean of them."""
+    return tables[name] if name in tables else torch.stack(list(tables.values())).mean(0)
 
 
 def _start_from(net: nn.Module, tensors: "bundle.Tensors", recipe: bundle.Recipe, source: str) -> None:
