@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from fst.convolution import double, pad, reflected_conv
 
+_BENDS = 4  # waves that bend those of a grain
+
 
 class InstanceNorm(nn.InstanceNorm2d):
     """Instance norm with a learnt gain and shift per channel; statistics in float32 (Ulyanov et al. 2017).
@@ -141,10 +143,11 @@ class Grain(nn.Module):
     """Add a random field to features, so that flat parts of a photo give a network something to paint strokes from.
 
     (B, C, H, W) -> the same shape. Where a photo is flat, so is every feature, and a network of convolutions can only
-    answer with a flat colour or a regular grid. The field is a sum of plane waves of random directions and of `periods`
-    in between these, in positions. Their phases are drawn anew for every photo in training, as the noise of Ulyanov et
-    al. 2016 ("Texture Networks", section 3.2) is, and are fixed in use: the same photo gives the same picture. Phases
-    that are told picture by picture, (1 or B, waves) in place of the buffer `phase`, hold in both.
+    answer with a flat colour or a regular grid. The field is a sum of waves of random directions and of `periods` in
+    between these, in positions, which longer waves bend: straight ones would meet in a lattice, and be painted as one.
+    Their phases are drawn anew for every photo in training, as the noise of Ulyanov et al. 2016 ("Texture Networks",
+    section 3.2) is, and are fixed in use: the same photo gives the same picture. Phases that are told picture by
+    picture, (1 or B, waves) in place of the buffer `phase`, hold in both; what bends the waves is fixed then.
     """
 
     def __init__(self, channels: int, waves: int = 16, *, periods: tuple[float, float] = (2.5, 10.0)) -> None:
@@ -152,21 +155,49 @@ class Grain(nn.Module):
         least, most = periods
         generator = torch.Generator().manual_seed(0)
         direction, period, phase = torch.rand(3, waves, generator=generator)
-        frequency = 2 * math.pi / (least * (most / least) ** period)
         self.down: Tensor
         self.right: Tensor
         self.phase: Tensor
-        self.register_buffer("down", frequency * (math.pi * direction).sin())  # radians per position
-        self.register_buffer("right", frequency * (math.pi * direction).cos())
+        down, right = _frequencies(direction, least * (most / least) ** period)
+        self.register_buffer("down", down)  # radians per position
+        self.register_buffer("right", right)
         self.register_buffer("phase", 2 * math.pi * phase)
         self.mix = nn.Conv2d(waves, channels, 1, bias=False)
+        # Nothing of the bends is stored: it follows from the rest, and networks learnt before there were any.
+        direction, period, phase, shift = torch.rand(4, _BENDS, generator=generator)
+        self.bend_down: Tensor
+        self.bend_right: Tensor
+        self.bend_phase: Tensor
+        self.bend: Tensor
+        bend_down, bend_right = _frequencies(direction, most * (2 + 4 * period))
+        self.register_buffer("bend_down", bend_down, persistent=False)
+        self.register_buffer("bend_right", bend_right, persistent=False)
+        self.register_buffer("bend_phase", 2 * math.pi * phase, persistent=False)
+        moved = 0.2 * most * torch.stack([(2 * math.pi * shift).sin(), (2 * math.pi * shift).cos()])  # positions
+        bend = torch.stack([down, right], 1) @ moved
+        self.register_buffer("bend", bend, persistent=False)  # (waves, bends), radians
 
     def forward(self, x: Tensor) -> Tensor:
         phase, told = (self.phase[None], False) if self.phase.ndim == 1 else (self.phase, True)
+        bend_phase = self.bend_phase[None]
         if self.training and not told:
             phase = 2 * math.pi * torch.rand(len(x), len(self.phase), device=x.device)
-        rows = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
-        columns = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
-        down, right = self.down[:, None] * rows, self.right[:, None] * columns  # (waves, H), (waves, W)
-        mixed: Tensor = self.mix((phase[..., None, None] + down[..., None] + right[:, None]).sin())
+            bend_phase = 2 * math.pi * torch.rand(len(x), _BENDS, device=x.device)
+        bends = _waves(x, bend_phase, self.bend_down, self.bend_right).sin()  # (1 or B, bends, H, W)
+        straight = _waves(x, phase, self.down, self.right)
+        bent = straight + (self.bend @ bends.flatten(2)).view(-1, *straight.shape[1:])
+        mixed: Tensor = self.mix(bent.sin())
         return x + mixed
+
+
+def _frequencies(direction: Tensor, period: Tensor) -> tuple[Tensor, Tensor]:
+    """Of waves of these directions, in turns of 180 degrees: radians per position downwards and to the right."""
+    return 2 * math.pi / period * (math.pi * direction).sin(), 2 * math.pi / period * (math.pi * direction).cos()
+
+
+def _waves(x: Tensor, phase: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Where in its turn each wave is at each position of (B, C, H, W): (1 or B, waves, H, W), in radians."""
+    rows = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
+    columns = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
+    of_rows, of_columns = down[:, None] * rows, right[:, None] * columns  # (waves, H), (waves, W)
+    return phase[..., None, None] + of_rows[..., None] + of_columns[:, None]

@@ -16,7 +16,7 @@ _REACH = 8  # pixels that stem and `down` see beyond what they speak of
 class FastNet(nn.Module):
     """Strided stem, residual trunk at an eighth of the resolution, one block at a quarter, a convolution at a half.
 
-    (B, 3, H, W) float32 RGB in [0, 1], any H, W >= 16 -> the same shape and range. 0.35 M parameters and 1.14 GFLOP at
+    (B, 3, H, W) float32 RGB in [0, 1], any H, W >= 16 -> the same shape and range. 0.35 M parameters and 1.15 GFLOP at
     256x256 with the default settings. The layout is ours; docs/fast.md compares it with others. An eighth of the
     resolution buys twice the channels and reach for the same work, and the skip at a quarter keeps the photo's edges.
     Overlapping strided convolutions leave no grid where the picture is flat, as a pixel-unshuffle stem does; nor do

@@ -1,5 +1,7 @@
 """fst.nets.fast against functional calls, and for what it must never do."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
@@ -23,12 +25,14 @@ def small() -> FastNet:
     return net.eval()
 
 
-def plain(net: FastNet, image: torch.Tensor, phases: torch.Tensor | None = None) -> torch.Tensor:
+def plain(net: FastNet, image: torch.Tensor, phases: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
     """The same network in functional calls, in float64.
 
-    `phases` are those of the grain, (B, waves) radians; None takes the fixed ones.
+    `phases` are those of the grain and of what bends it, (B, waves) and (B, bends) radians; None takes the fixed ones.
     """
-    weights = {name: value.double() for name, value in net.state_dict().items()}
+    weights = {name: value.double() for name, value in (*net.state_dict().items(), *net.named_buffers())}
+    fixed = (weights["grain.phase"][None], weights["grain.bend_phase"][None])
+    phase, bend_phase = fixed if phases is None else phases
 
     def conv(x: torch.Tensor, name: str, stride: int = 1, border: int = 1) -> torch.Tensor:
         return F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride, border)
@@ -46,8 +50,11 @@ def plain(net: FastNet, image: torch.Tensor, phases: torch.Tensor | None = None)
 
     def field(height: int, width: int, wave: int) -> torch.Tensor:
         y, x = torch.arange(height).double()[:, None], torch.arange(width).double()
-        shift = weights["grain.phase"][wave] if phases is None else phases[:, wave, None, None]
-        return (shift + weights["grain.down"][wave] * y + weights["grain.right"][wave] * x).sin()
+        turn = phase[:, wave, None, None] + weights["grain.down"][wave] * y + weights["grain.right"][wave] * x
+        for bend, by in enumerate(weights["grain.bend"][wave]):
+            down, right = weights["grain.bend_down"][bend], weights["grain.bend_right"][bend]
+            turn = turn + by * (bend_phase[:, bend, None, None] + down * y + right * x).sin()
+        return turn.sin()
 
     height, width = image.shape[2:]
     rows = torch.arange(-16, height + -height % 8 + 16).clamp(0, height - 1)
@@ -78,9 +85,29 @@ def test_in_training_every_photo_has_a_grain_of_its_own() -> None:
     with torch.no_grad():
         got = net(image)
     torch.manual_seed(1)
-    phases = 2 * torch.pi * torch.rand(2, 16)
+    phases = [2 * torch.pi * torch.rand(2, waves) for waves in (16, 4)]
     torch.testing.assert_close(got, plain(net, image, phases).float(), rtol=1e-4, atol=1e-5)
     assert (got[0] - got[1]).abs().mean() > 0.01
+
+
+def test_waves_of_the_grain_are_bent_by_a_few_positions() -> None:
+    """By long waves, so that neighbours move alike: a wave shrinks or grows, and never folds over."""
+    net = FastNet()
+    grain = net.grain
+    assert min(2 * torch.pi / torch.hypot(grain.bend_down, grain.bend_right)) >= 20
+    numbers = torch.linalg.lstsq(
+        torch.stack([grain.down, grain.right], 1), grain.bend
+    ).solution  # positions, (2, bends)
+    torch.testing.assert_close(numbers.norm(dim=0), torch.full((4,), 2.0))
+    steepest = (numbers.norm(dim=0) * torch.hypot(grain.bend_down, grain.bend_right)).sum()
+    assert steepest < 2, "of waves that all happen to be steepest in one place"
+    flat = FastNet()
+    flat.grain.bend.zero_()
+    flat.load_state_dict(net.state_dict())
+    photo = torch.full((1, 3, 64, 64), 0.4)
+    with torch.no_grad():
+        assert not torch.equal(net.eval()(photo), flat.eval()(photo))
+    assert not any("bend" in name for name in net.state_dict()), "model files from before have none"
 
 
 def test_a_flat_photo_is_not_painted_flat() -> None:
@@ -104,7 +131,7 @@ def test_a_gigaflop() -> None:
     net = FastNet().eval()
     with FlopCounterMode(display=False) as counter:
         net(picture(256, 256))
-    assert counter.get_total_flops() == pytest.approx(1.14e9, rel=0.01)
+    assert counter.get_total_flops() == pytest.approx(1.15e9, rel=0.01)
     assert sum(p.numel() for p in net.parameters()) == pytest.approx(0.35e6, rel=0.02)
 
 
