@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     made = Parser(
         "fst styles",
         "List the styles that fst carries; each is timed on this machine. MODEL:STYLE is one of several of a model. "
-        "fst show MODEL says more.",
+        "content and style are losses on photos it never saw, smaller is closer; fst show MODEL says more.",
     )
     made.add_argument("--json", action="store_true", help="print as JSON")
     made.add_argument("--no-timing", action="store_true", help="do not measure milliseconds")
@@ -29,17 +29,26 @@ def main(argv: Sequence[str]) -> int:
     from rich.table import Table
 
     table = Table(box=None)
-    for heading in ("style", "artist", "year", "net", "size", "licence", "ms at 512", "takes", "file"):
+    headings = ("style", "title", "artist", "year", "method", "net", "size", "licence", "content", "style", "ms at 512")
+    for heading in (*headings, "takes", "file"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         milliseconds = "" if row["milliseconds_at_512"] is None else f"{row['milliseconds_at_512']:.0f}"
         size = f"{row['size_bytes'] / 1e6:.1f} MB"
-        cells = (row["name"], row["artist"], row["year"], row["net"], size, row["license"], milliseconds)
+        content, style = (_score(row["metrics"], term) for term in ("content", "style"))
+        about = (row["name"], row["title"], row["artist"], row["year"], row["method"], row["net"], size, row["license"])
+        cells = (*about, content, style, milliseconds)
         further = " ".join("style_image" if name == "style_code" else name for name in row["inputs"])
         table.add_row(*(str(cell or "") for cell in (*cells, further, row["path"])))
     console = Console(width=10_000)
     Console(width=console.measure(table).maximum).print(table)  # a path that is folded cannot be copied
     return 0
+
+
+def _score(metrics: dict[str, Any], term: str) -> str:
+    """Of held-out photos at the end of training, as checkpoints/README.md gives it."""
+    value = metrics.get(f"val/{term}")
+    return "" if value is None else f"{value:.3f}"
 
 
 def _describe(name: str, *, timed: bool) -> list[dict[str, Any]]:
@@ -49,6 +58,8 @@ def _describe(name: str, *, timed: bool) -> list[dict[str, Any]]:
     model = {
         "path": str(path),
         "size_bytes": path.stat().st_size,
+        "sha256": bundle.read(path).sha256,
+        "recipe": f"experiment={name}",
         "method": recipe.method,
         "net": card.net_name(recipe.net),
         "steps": recipe.steps,

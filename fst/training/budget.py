@@ -182,6 +182,7 @@ def choose(
     *,
     began: float,
     look_every: int,
+    init: str | None,
     make_trainer: Callable[..., pl.Trainer],
     export: Callable[[Path, nn.Module], object],
 ) -> tuple[Plan, str]:
@@ -191,6 +192,7 @@ def choose(
         data: of its own: its crops become those of `budget`.
         began: when the command did, by time.monotonic().
         look_every: see `plan`.
+        init: what the network begins with, to be said.
         make_trainer: with the run's own settings, less those `without`, and what is given here.
         export: writes a network's model files into a folder.
 
@@ -215,7 +217,7 @@ def choose(
     spent_s = time.monotonic() - began
     chosen = plan(budget, took, spent_s=spent_s, grow_share=grow_share, look_every=look_every)
     photos = data.batch_size * count * whole.accumulate_grad_batches
-    return chosen, _line(budget, chosen, task, photos, _name(device, count))
+    return chosen, _line(budget, chosen, task, init, photos, _name(device, count))
 
 
 def measure(
@@ -290,15 +292,16 @@ class _Clock(PerStep):
         self.last_at = time.monotonic()
 
 
-def _line(budget: Budget, chosen: Plan, task: StyleTask, photos_per_step: int, device: str) -> str:
-    """What a run will take: "budget 5 min: net=fast, VGG-19, 760 steps of 4 crops ..."."""
+def _line(budget: Budget, chosen: Plan, task: StyleTask, init: str | None, photos_per_step: int, device: str) -> str:
+    """What a run will take: "budget 5 min: net=fast from multi, VGG-19, 760 steps of 4 crops ..."."""
     recipe = nets.recipe_of(task.net)
     net = recipe.get("net", recipe)["name"]
     extractor = type(task.extractor).__name__.lower().replace("vgg19", "VGG-19")
     crops = f"{chosen.size} px" if chosen.start_size is None else f"{chosen.start_size} to {chosen.size} px"
     limit = "without limit" if budget.minutes is None else f"{budget.minutes:g} min"
     steps = f"{chosen.max_steps:,} steps of {photos_per_step} crops at {crops} on {device}"
-    return f"budget {limit}: net={net}, {extractor}, {steps}, about {_duration(chosen.total_s)}"
+    begins = f" from {init}" if init else ""
+    return f"budget {limit}: net={net}{begins}, {extractor}, {steps}, about {_duration(chosen.total_s)}"
 
 
 def _name(device: torch.device, count: int) -> str:

@@ -38,6 +38,7 @@ _GROUPS = (
     "budget",
     "experiment",
 )
+_BASE = "multi"  # of the models that are carried
 # What a budget leaves to be chosen, see fst/training/budget.py.
 PLANNED = ("data.size", "data.start_size", "trainer.max_steps", "trainer.max_time")
 
@@ -147,17 +148,22 @@ def _plan_of(folder: Path) -> list[str]:
     return [f"{key}={quote(v) if isinstance(v, str) else 'null' if v is None else v}" for key, v in values.items()]
 
 
-def choose_perceptual(overrides: Sequence[str]) -> list[str]:
-    """With a budget, unless something else is asked for: VGG-19 where its weights are on this machine, else lite.
+def complete(overrides: Sequence[str]) -> list[str]:
+    """What a budget leaves open: VGG-19 where its weights are on this machine, else lite; and where to begin.
+
+    A fast network begins with what the carried model of several styles has learnt. What is asked for holds.
 
     Raises:
         UsageError: the environment names a file of weights that is not there.
     """
     given = {_key(word): _value(word) for word in overrides}
-    chosen = any(key.partition(".")[0] in ("perceptual", "experiment") for key in given)
-    if given.get("budget", "null") == "null" or chosen:
+    groups = {key.partition(".")[0] for key in given}
+    if given.get("budget", "null") == "null" or "experiment" in groups:
         return list(overrides)
-    return [*overrides, f"perceptual={'lite' if find_local_weights() is None else 'vgg19'}"]
+    added = [] if "perceptual" in groups else [f"perceptual={'lite' if find_local_weights() is None else 'vgg19'}"]
+    if not groups & {"net", "init", "ckpt"}:
+        added.append(f"init={_BASE}")
+    return [*overrides, *added]
 
 
 def _run_of(asked: str) -> Path:

@@ -100,7 +100,7 @@ def main(
     parser.error = _refuse  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args(cli.quote_paths(argv))
     sweeping = arguments.multirun
-    arguments.overrides = cli.choose_perceptual(cli.resume(arguments.overrides, sweep=sweeping, say=say))
+    arguments.overrides = cli.complete(cli.resume(arguments.overrides, sweep=sweeping, say=say))
     given = list(arguments.overrides)
     failed: list[FstError] = []
     begun = [time.monotonic() if began is None else began]  # runs that follow in a sweep begin at their own time
@@ -315,6 +315,7 @@ def _plan(
         photos,
         began=began,
         look_every=cfg.samples_every_n_steps,
+        init=cfg.init,
         make_trainer=partial(_trainer, cfg, logger=False),
         export=lambda folder, net: _write(folder, net, recipe(photos)),
     )

@@ -173,7 +173,10 @@ def test_variations_and_how_much_they_differ(
         (["eval", "starry_night", "--content", "photos", "--reference", "gatys"], "--reference: is gatys:ITER"),
         (["eval", "starry_night", "--content", "photos", "--reference", "gatys:0"], "--reference: is gatys:ITER"),
         (["eval", "starry_night", "--content", "photos", "--reference", "adain:9"], "--reference: is gatys:ITER"),
-        (["eval", "starry_night", "--content", "photos", "--strength", "1", *SCORED], "not trained with strength"),
+        (
+            ["eval", "starry_night_johnson", "--content", "photos", "--strength", "1", *SCORED],
+            "not trained with strength",
+        ),
         (["eval", "starry_night", "--content", "photos", "--variations", "1"], "--variations: must be at least 2"),
         (["eval", "starry_night", "--content", "photos", "--variations", "2", *SCORED], "in one way only"),
         (["eval", "starry_night", "--content", "photos", "--perceptual", "vgg16"], "--perceptual"),

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim.lr_scheduler import LRScheduler
 
 from fst import nets
+from fst.bundle import read_recipe, shipped
 from fst.nets.johnson import JohnsonNet
 from fst.paths import carried
 from fst.perceptual.losses import PerceptualLoss
@@ -212,12 +213,29 @@ def test_budgets(config: Compose, name: str) -> None:
     typed = config(f"budget={name}", "net=johnson", "data.size=128", "trainer.max_steps=300", "budget.minutes=12")
     assert nets.recipe_of(instantiate(typed.net))["name"] == "johnson"
     assert [typed.data.size, typed.trainer.max_steps, typed.budget.minutes] == [128, 300, 12]
-    assert config(f"budget={name}", "experiment=starry_night").trainer.max_steps == 1000
+    assert config(f"budget={name}", "experiment=starry_night").trainer.max_steps == 600
 
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_experiments(config: Compose, name: str) -> None:
     cfg = config(f"experiment={name}")
-    assert name.startswith(cfg.name if name == "any" else cfg.style.name)
-    assert cfg.net["_target_"] == f"fst.nets.{'adain.AdaIN' if name == 'any' else 'johnson.Johnson'}Net"
+    if name not in ("any", "multi", "multi_first", "one_style"):
+        assert name.startswith(cfg.style.name)
+    net = "adain.AdaIN" if name == "any" else "johnson.Johnson" if "johnson" in name else "fast.Fast"
+    assert cfg.net["_target_"] == f"fst.nets.{net}Net"
     assert config(f"experiment={name}", "trainer.max_steps=3").trainer.max_steps == 3
+
+
+def test_every_model_that_is_carried_has_an_experiment_that_makes_it(config: Compose) -> None:
+    for name, path in shipped().items():
+        made, cfg = read_recipe(path), config(f"experiment={name}")
+        learnt = plain(cfg)["styles"] if name in ("any", "multi") else [cfg.style.name]
+        names = [style["name"] if isinstance(style, dict) else style for style in learnt]
+        if name != "any":
+            assert made.style_names == names
+            assert made.net.get("net", made.net)["name"] == nets.recipe_of(instantiate(cfg.net))["name"]
+            assert made.losses["tv_weight"] == cfg.loss.tv_weight
+        assert ("stroke" in made.inputs) == cfg.adjustable
+        assert made.method == cfg.method["_target_"].rpartition(".")[2].removesuffix("Task").lower().replace(
+            "anystyle", "adain"
+        )

@@ -97,16 +97,24 @@ def test_layers_with_and_without_weights() -> None:
 
 
 def test_a_budget_takes_vgg19_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cli.choose_perceptual(["budget=5min"]) == ["budget=5min", "perceptual=lite"]
+    assert cli.complete(["budget=5min"]) == ["budget=5min", "perceptual=lite", "init=multi"]
     (tmp_path / "vgg.safetensors").touch()
     monkeypatch.setenv("FST_VGG19_WEIGHTS", str(tmp_path / "vgg.safetensors"))
-    assert cli.choose_perceptual(["style=wave", "budget=full"]) == ["style=wave", "budget=full", "perceptual=vgg19"]
-    for chosen in ("perceptual=lite", "perceptual.weights=other.pth", "experiment=starry_night", "budget=null"):
-        assert cli.choose_perceptual(["budget=5min", chosen]) == ["budget=5min", chosen]
-    assert cli.choose_perceptual(["style=wave"]) == ["style=wave"]
+    planned = ["style=wave", "budget=full"]
+    assert cli.complete(planned) == [*planned, "perceptual=vgg19", "init=multi"]
+    for chosen in ("perceptual=lite", "perceptual.weights=other.pth"):
+        assert cli.complete(["budget=5min", chosen]) == ["budget=5min", chosen, "init=multi"]
+    for chosen in ("experiment=starry_night", "budget=null"):
+        assert cli.complete(["budget=5min", chosen]) == ["budget=5min", chosen]
+    assert cli.complete(["style=wave"]) == ["style=wave"]
     monkeypatch.setenv("FST_VGG19_WEIGHTS", str(tmp_path / "gone.pth"))
     with pytest.raises(UsageError, match=r"gone\.pth: no such file"):
-        cli.choose_perceptual(["budget=5min"])
+        cli.complete(["budget=5min"])
+
+
+def test_a_budget_begins_with_what_is_carried_unless_another_network_is_asked_for() -> None:
+    for chosen in ("net=johnson", "net.width=16", "init=null", "init=mine.onnx", "ckpt=run/last.ckpt"):
+        assert cli.complete(["budget=5min", chosen]) == ["budget=5min", chosen, "perceptual=lite"]
 
 
 WRONG = {

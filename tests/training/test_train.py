@@ -465,7 +465,10 @@ def test_a_model_of_several_styles_is_where_others_begin(fst_train: Run, tiny: l
         (["add_style=woodcut"], "add_style goes with init=MODEL"),
         (["add_style=woodcut", "init=starry_night"], "and with freeze=true"),
         (["add_style=woodcut", "freeze=true"], "add_style goes with init=MODEL"),
-        (["add_style=woodcut", "freeze=true", "init=starry_night"], "init=starry_night takes no further style"),
+        (
+            ["add_style=woodcut", "freeze=true", "init=starry_night_johnson"],
+            "init=starry_night_johnson takes no further style",
+        ),
         (["method=perstyle", "styles=[woodcut,pointillism]"], "styles is for method=multi: add that"),
         (["method=perstyle", "add_style=woodcut"], "add_style is for method=multi"),
         (["method=multy"], "no method is called 'multy': did you mean multi?"),
