@@ -11,7 +11,6 @@ from fst.nets.blocks import ConvNorm, ConvReLU, Grain, Residual
 
 _MARGIN = 8  # pixels: one position of the trunk
 _REACH = 8  # pixels that stem and `down` see beyond what they speak of
-_FINE_WAVES, _FINE_PERIODS = 12, (2.5, 8.0)  # of the second grain, in positions at a quarter of the resolution
 
 
 class FastNet(nn.Module):
@@ -28,10 +27,9 @@ class FastNet(nn.Module):
     norm stands only where it is needed. Both are for onnxruntime, which pads and normalises more slowly than it
     convolves.
 
-    Flat skies are painted from grains, one of long waves before the trunk and one of short ones at a quarter of the
-    resolution: see `Grain`. In training they are drawn anew, so that the same photo gives another picture every time.
-    Bilinear doubling between the two tells nothing of where a pixel lies in its position of the trunk. Nearest
-    neighbours do, and were answered with a weave of 8 pixels.
+    Flat skies are painted from a grain: see `Grain`. In training it is drawn anew, so that the same photo gives another
+    picture every time. Features of the trunk are doubled bilinearly: nearest neighbours tell where a pixel lies in its
+    position of the trunk, and were answered with lines 8 pixels apart.
 
     Args:
         width: channels at a quarter of the resolution; the trunk has twice as many.
@@ -54,7 +52,6 @@ class FastNet(nn.Module):
         self.grain = Grain(2 * width)
         self.trunk = nn.Sequential(*[Residual(2 * width) for _ in range(blocks)])
         self.up = nn.Conv2d(2 * width, width, 1)
-        self.fine_grain = Grain(width, _FINE_WAVES, periods=_FINE_PERIODS)
         self.fine = nn.Sequential(
             ConvReLU(width, width, 3, border="zeros"), ConvNorm(width, width, 3, border="zeros", activate=False)
         )
@@ -68,7 +65,7 @@ class FastNet(nn.Module):
         quarter = self.stem(F.pad(image, around, mode="replicate"))
         eighth = self.trunk(self.grain(self.down(quarter)))
         up = F.interpolate(self.up(eighth), scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = self.fine_grain(quarter[..., 1:-1, 1:-1] + up)
+        x = quarter[..., 1:-1, 1:-1] + up
         x = x + self.fine(x)
         x = self.last(self.finer(double(self.narrow(F.relu(x)))))
         inside = (..., slice(_MARGIN, _MARGIN + height), slice(_MARGIN, _MARGIN + width))
