@@ -32,6 +32,7 @@ _WATCHED, _WATCHED_PX = 3, 256  # style pictures that validation photos are pain
 DIFFERENCE = 0.15  # mean absolute one of two ways to paint a photo, in [0, 1]
 _MOST_TURNED = 0.7  # share of a rotation
 STROKES = (0.5, 0.5**0.5, 1.0, 2**0.5, 2.0)  # at which a style is seen where strokes are adjustable
+_NEUTRAL = 0.75  # share of photos that are painted at full strength, and with strokes as they are
 Inputs = Mapping[str, Tensor]
 
 
@@ -123,8 +124,9 @@ class StyleTask(pl.LightningModule, ABC):
 class PerStyleTask(StyleTask):
     """One network learns one style (Johnson et al. 2016, section 3).
 
-    Where it has the inputs, half of the photos are painted at full strength and half with strokes as they are, and the
-    rest at any strength and stroke: see `weaker_target`, and STROKES for the sizes at which the style is seen.
+    Where it has the inputs, three photos in four are painted at full strength and three in four with strokes as they
+    are, as most will be in use, and the rest at any strength and stroke: see `weaker_target`, and STROKES for the sizes
+    at which the style is seen.
 
     Args:
         style_pictures: for each style that is learnt, and each stroke of STROKES (without that input, of 1 alone), its
@@ -153,8 +155,8 @@ class PerStyleTask(StyleTask):
     def draw(self, count: int, size: int) -> Inputs:
         if not self.adjustable:
             return {}
-        strength = (2 * torch.rand(count)).clamp(max=1)
-        stroke = torch.where(torch.rand(count) < 0.5, 1.0, 4 ** (torch.rand(count) - 0.5))
+        strength = (torch.rand(count) / (1 - _NEUTRAL)).clamp(max=1)
+        stroke = torch.where(torch.rand(count) < _NEUTRAL, 1.0, 4 ** (torch.rand(count) - 0.5))
         return {"strength": strength.to(self.device), "stroke": stroke.to(self.device)}
 
     def looks(self) -> list[Look]:
