@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> int:
     made = Parser(
         "fst styles",
         "List the styles that fst carries; each is timed on this machine. MODEL:STYLE is one of several of a model. "
-        "content and style are losses on photos it never saw, smaller is closer; fst show MODEL says more.",
+        "Losses are those of photos it never saw, smaller is closer; fst show MODEL says more.",
     )
     made.add_argument("--json", action="store_true", help="print as JSON")
     made.add_argument("--no-timing", action="store_true", help="do not measure milliseconds")
@@ -29,15 +29,15 @@ def main(argv: Sequence[str]) -> int:
     from rich.table import Table
 
     table = Table(box=None)
-    headings = ("style", "title", "artist", "year", "method", "net", "size", "licence", "content", "style", "ms at 512")
-    for heading in (*headings, "takes", "file"):
+    headings = ("style", "title", "artist", "year", "method", "net", "size", "licence", "ms at 512")
+    for heading in (*headings, "content loss", "style loss", "takes", "file"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         milliseconds = "" if row["milliseconds_at_512"] is None else f"{row['milliseconds_at_512']:.0f}"
         size = f"{row['size_bytes'] / 1e6:.1f} MB"
         content, style = (_score(row["metrics"], term) for term in ("content", "style"))
         about = (row["name"], row["title"], row["artist"], row["year"], row["method"], row["net"], size, row["license"])
-        cells = (*about, content, style, milliseconds)
+        cells = (*about, milliseconds, content, style)
         further = " ".join("style_image" if name == "style_code" else name for name in row["inputs"])
         table.add_row(*(str(cell or "") for cell in (*cells, further, row["path"])))
     console = Console(width=10_000)
@@ -54,11 +54,12 @@ def _score(metrics: dict[str, Any], term: str) -> str:
 def _describe(name: str, *, timed: bool) -> list[dict[str, Any]]:
     """A row for each style of a model, named as --style takes it."""
     path = bundle.shipped()[name]
-    recipe = bundle.read_recipe(path)
+    model_file = bundle.read(path)
+    recipe = model_file.recipe
     model = {
         "path": str(path),
         "size_bytes": path.stat().st_size,
-        "sha256": bundle.read(path).sha256,
+        "sha256": model_file.sha256,
         "recipe": f"experiment={name}",
         "method": recipe.method,
         "net": card.net_name(recipe.net),

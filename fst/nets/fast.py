@@ -20,7 +20,7 @@ class FastNet(nn.Module):
     256x256 with the default settings. The layout is ours; docs/fast.md compares it with others. An eighth of the
     resolution buys twice the channels and reach for the same work, and the skip at a quarter keeps the photo's edges.
     Overlapping strided convolutions leave no grid where the picture is flat, as a pixel-unshuffle stem does; nor do
-    nearest neighbours with a convolution behind, of which `DoublingConv` is the last.
+    the last two doublings, nearest neighbours with a convolution behind, of which `DoublingConv` is the second.
 
     Pixels are repeated into a margin, which is cut off again. Thus convolutions at high resolution need no border of
     their own: those before the trunk have pixels enough, and those after it meet zeros outside the picture. Instance

@@ -136,13 +136,10 @@ def _start_from(net: nn.Module, tensors: "bundle.Tensors", recipe: bundle.Recipe
     if recipe.net | {"transfer": None} != own | {"transfer": None}:  # by whatever transfer, the weights are the same
         inner, own_inner = recipe.net.get("net", recipe.net), own.get("net", own)
         theirs = " ".join(f"net.{key}={value}" for key, value in inner.items() if own_inner.get(key) != value)
-        adjustable = recipe.net.get("adjustable", False)
-        if adjustable != own.get("adjustable", False):
-            theirs += f" adjustable={str(adjustable).lower()}"
-        if (count := recipe.net.get("styles", 1)) != own.get("styles", 1):
-            theirs += f" styles=[{','.join(recipe.style_names) or count}]"
-        if (noise := recipe.net.get("noise", 0)) != own.get("noise", 0):
-            theirs += f" method={'diverse' if noise else 'perstyle'}"
+        if noise := recipe.net.get("noise", 0):  # what can only go on as it is
+            if (adjustable := recipe.net.get("adjustable", False)) != own.get("adjustable", False):
+                theirs += f" adjustable={str(adjustable).lower()}"
+            theirs += " method=diverse" if noise != own.get("noise", 0) else ""
         theirs = theirs.replace("net.name", "net").strip()
         raise UsageError(f"init={source} is another network than net asks for: set {theirs}")
     model.load(net, tensors, source)

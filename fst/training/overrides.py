@@ -161,7 +161,8 @@ def complete(overrides: Sequence[str]) -> list[str]:
     if given.get("budget", "null") == "null" or "experiment" in groups:
         return list(overrides)
     added = [] if "perceptual" in groups else [f"perceptual={'lite' if find_local_weights() is None else 'vgg19'}"]
-    if not groups & {"net", "init", "ckpt"}:
+    another_net = any(key.startswith("net.") for key in given) or given.get("net", "fast") != "fast"
+    if not (another_net or groups & {"init", "ckpt"}):
         added.append(f"init={_BASE}")
     return [*overrides, *added]
 

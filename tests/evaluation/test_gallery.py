@@ -75,13 +75,13 @@ def pixels_of(place: Path) -> np.ndarray:
 def test_pictures_are_what_the_models_paint(
     there: Path, painting_model: Path, read_page: ReadPage, capfd: Capture
 ) -> None:
-    models = [str(painting_model), "starry_night"]
+    models = [str(painting_model), "starry_night_johnson"]
     assert main(["gallery", "--style", *models, "--content", "photos", "--max-side", "48", "-o", "g"]) == 0
     told, complaints = capfd.readouterr()
     assert (told.splitlines()[-1], complaints) == ("g/index.html", "")
     read = read_page(there / "g" / "index.html")
     assert read.missing(there / "g") == []
-    assert {"painting:red", "painting:green", "starry_night"} <= set(read.texts)
+    assert {"painting:red", "painting:green", "starry_night_johnson"} <= set(read.texts)
     figures = Figures(there / "g").found
     assert len(figures) == 6
     shown = {place for figure in figures for place in (figure["photo"], *figure["layers"].values())}
@@ -95,9 +95,11 @@ def test_pictures_are_what_the_models_paint(
         height, width = pixels.shape[:2]
         assert re.fullmatch(rf"(a <1>|b)\.png, {width}x{height}, \d+ ms", figure["caption"])
         np.testing.assert_array_equal(pixels_of(there / "g" / figure["photo"]), kept(pixels))
-        if number >= 4:  # the shipped network has no strength
+        if number >= 4:  # that network has no strength
             (place,) = figure["layers"].values()
-            np.testing.assert_array_equal(pixels_of(there / "g" / place), kept(Stylizer("starry_night")(pixels)))
+            np.testing.assert_array_equal(
+                pixels_of(there / "g" / place), kept(Stylizer("starry_night_johnson")(pixels))
+            )
             assert len(figure["sliders"]) == 1
             continue
         stylizer, wishes = told_more[number // 2]
@@ -252,7 +254,7 @@ def test_photos_of_scikit_image_make_up_for_none(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--style", "stary_night"], "did you mean starry_night?"),
+        (["--style", "stary_night"], "did you mean starry_night or"),
         (["--style", "starry_night:wave"], "has one style"),
         (["--style", "{painting}:blue"], "no style 'blue'"),
         (["--style", "any"], "nothing to show: name a style, or a picture with --style-image"),

