@@ -11,6 +11,7 @@ import numpy as np
 from fst import bundle, images
 from fst.errors import FstError
 from fst.evaluation.rounds import Result, Say
+from fst.inputs import neutral
 
 MINIMAL = """
 import sys
@@ -19,7 +20,8 @@ import onnxruntime
 from PIL import Image
 pixels = np.asarray(Image.open(sys.argv[1]).convert("RGB"), dtype=np.float32) / 255
 session = onnxruntime.InferenceSession(sys.argv[2], providers=["CPUExecutionProvider"])
-(out,) = session.run(None, {"image": pixels.transpose(2, 0, 1)[None]})
+further = {name: np.array([value], np.float32) for name, value in FURTHER.items()}
+(out,) = session.run(None, {"image": pixels.transpose(2, 0, 1)[None], **further})
 Image.fromarray((out[0].transpose(1, 2, 0) * 255).round().clip(0, 255).astype(np.uint8)).save(sys.argv[3], quality=95)
 """
 # Starts a command and waits for it. Small on purpose: Linux counts the memory of the process that starts another as
@@ -51,6 +53,7 @@ def measure(
 
     Raises:
         FstError: one of them failed.
+        UsageError: a model that needs more than a photo.
     """
     found: dict[str, list[Result]] = {"fst": [], "minimal": []}
     with tempfile.TemporaryDirectory(prefix="fst-bench-") as name:
@@ -59,11 +62,12 @@ def measure(
             coarse = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
             photo = folder / "photo.jpg"
             images.write(photo, images.resize(coarse, (512, 512)))
+        model, out = bundle.locate(style), [str(folder / "a.jpg"), str(folder / "b.jpg")]
+        further = {name: neutral(name, declared) for name, declared in bundle.read_recipe(model).inputs.items()}
         script = folder / "minimal.py"
-        script.write_text(MINIMAL, encoding="utf-8")
+        script.write_text(f"FURTHER = {further!r}{MINIMAL}", encoding="utf-8")
         command = Path(sys.executable).with_name("fst")
         fst = [str(command)] if command.exists() else [sys.executable, "-m", "fst"]
-        model, out = bundle.locate(style), [str(folder / "a.jpg"), str(folder / "b.jpg")]
         commands = {
             "fst": [*fst, "stylize", str(photo), "-s", str(model), "-o", out[0], "--overwrite"],
             "minimal": [sys.executable, str(script), str(photo), str(model), out[1]],

@@ -221,6 +221,7 @@ _LIKE: dict[str, float | None] = {
     "trainer.devices": None,
     "budget.minutes": 5.0,
 }
+_MAY_BE_NULL = {"data.start_size"}  # though an experiment or a budget sets it
 _PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")  # the weights and the perceptual network stay float32
 _LEAST = {
     "trainer.max_steps": 1,
@@ -247,7 +248,7 @@ def check(cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
     for key in _keys(usual):
         default = OmegaConf.select(usual, key)
         value = OmegaConf.select(cfg, key, default=default)  # taken out with ~key: fine
-        if value == default:
+        if value == default or (value is None and key in _MAY_BE_NULL):
             continue
         if wanted := _unlike(value, _LIKE.get(key, default)):
             raise UsageError(f"{key}={_plain(value)}: wanted {wanted}, like {_plain(default)}")

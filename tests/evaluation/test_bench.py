@@ -281,6 +281,17 @@ def test_start_measures_both_and_counts_only_their_own_memory(johnson_model):
         assert 20 < turn["peak_rss_mb"] < ballast.nbytes / 2**20
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("style", ["multi", "starry_night_diverse"])
+def test_start_gives_neutral_values_to_the_further_inputs(style):
+    assert start.measure(style, rounds=1).keys() == {"fst", "minimal"}
+
+
+def test_start_refuses_a_model_that_needs_more_than_a_photo():
+    with pytest.raises(UsageError, match="cannot be left out"):
+        start.measure("any", rounds=1)
+
+
 def test_plain_photos_are_found_like_the_scripts_do(photos):
     (photos / "deep").mkdir()
     (photos / "00.jpg").rename(photos / "deep" / "x.PNG")

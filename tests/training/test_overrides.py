@@ -186,6 +186,11 @@ def test_a_mistake_is_one_line_and_leaves_nothing(fst_train: Run, tiny: list[str
     assert not list(Path().iterdir())
 
 
+def test_null_takes_back_the_start_size_of_an_experiment() -> None:
+    choices = {"method": "adain", "experiment": "any"}
+    cli.check(cli._compose(["experiment=any", "data.start_size=null"]), choices)
+
+
 def test_no_gpu_is_said_in_one_line(fst_train: Run, tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
