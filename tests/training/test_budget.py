@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
+from fst import bundle
 from fst.errors import UsageError
 from fst.export import model
 from fst.inference.stylizer import Stylizer
@@ -123,6 +124,22 @@ def test_what_is_measured_leaves_no_trace(losses: Losses, fst_train: Run, free: 
             assert row[name] == other[step][name]
     for name, value in model.read(Path("planned"))[0].state_dict().items():
         torch.testing.assert_close(value, model.read(Path("typed"))[0].state_dict()[name], rtol=0, atol=0)
+
+
+def test_a_fast_network_begins_with_multi(losses: Losses, fst_train: Run, free: list[str]) -> None:
+    words = ["budget=full", *SMALL, "budget.most_steps=3", "hydra.run.dir=run"]
+    ended = fst_train(*(word for word in free if not word.startswith("net.")), *words)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(
+        "budget without limit: net=fast from multi, VGG-19, 3 steps of 2 crops at 32 to 64 px on "
+    )
+    assert list(losses("run")) == [1, 2, 3]
+    net, recipe = model.read(Path("run"))
+    assert recipe.inputs == {"strength": 1.0, "stroke": 1.0}
+    kernel = "net.trunk.0.first.conv.weight"
+    learnt, began = net.state_dict()[kernel], model.read(bundle.locate("multi"))[0].state_dict()[kernel]
+    assert not torch.equal(learnt, began)
+    torch.testing.assert_close(learnt, began, rtol=0, atol=0.02)  # 3 steps of 4e-3 at most
 
 
 def test_what_is_typed_wins(fst_train: Run, free: list[str]) -> None:
