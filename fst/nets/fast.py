@@ -29,7 +29,8 @@ class FastNet(nn.Module):
 
     Flat skies are painted from a grain: see `Grain`. In training it is drawn anew, so that the same photo gives another
     picture every time. Features of the trunk are doubled bilinearly: nearest neighbours tell where a pixel lies in its
-    position of the trunk, and were answered with lines 8 pixels apart.
+    position of the trunk, and were answered with lines 8 pixels apart. Before that they are smoothed: left to itself,
+    the trunk turns whatever is flat into a chequerboard of single positions, which comes out as a regular hatching.
 
     Args:
         width: channels at a quarter of the resolution; the trunk has twice as many.
@@ -63,13 +64,21 @@ class FastNet(nn.Module):
         height, width = image.shape[-2:]
         around = (_MARGIN + _REACH, _MARGIN + -width % 8 + _REACH, _MARGIN + _REACH, _MARGIN + -height % 8 + _REACH)
         quarter = self.stem(F.pad(image, around, mode="replicate"))
-        eighth = self.trunk(self.grain(self.down(quarter)))
+        eighth = smooth(self.trunk(self.grain(self.down(quarter))))
         up = F.interpolate(self.up(eighth), scale_factor=2.0, mode="bilinear", align_corners=False)
         x = quarter[..., 1:-1, 1:-1] + up
         x = x + self.fine(x)
         x = self.last(self.finer(double(self.narrow(F.relu(x)))))
         inside = (..., slice(_MARGIN, _MARGIN + height), slice(_MARGIN, _MARGIN + width))
         return torch.sigmoid(x[inside].float())
+
+
+def smooth(x: Tensor) -> Tensor:
+    """The binomial filter 1 2 1 in both directions, over a reflected border: (B, C, H, W) -> the same shape.
+
+    What changes from each position to the next comes out as its mean. H and W are at least 2.
+    """
+    return F.avg_pool2d(F.avg_pool2d(x, 2, 1), 2, 1, padding=1, count_include_pad=False)
 
 
 class DoublingConv(nn.Module):

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fst import nets
 from fst.errors import UsageError
-from fst.nets.fast import DoublingConv, FastNet
+from fst.nets.fast import DoublingConv, FastNet, smooth
 
 
 def picture(height: int, width: int, *, batch: int = 1, seed: int = 0) -> torch.Tensor:
@@ -53,6 +53,13 @@ def plain(net: FastNet, image: torch.Tensor, phases: Sequence[torch.Tensor] | No
         after = x.index_select(dim, torch.arange(1, count + 1).clamp(max=count - 1))
         return torch.stack([(3 * x + before) / 4, (3 * x + after) / 4], dim + 1).flatten(dim, dim + 1)
 
+    def softened(x: torch.Tensor, dim: int) -> torch.Tensor:
+        """1 2 1 over a reflected border."""
+        count = x.shape[dim]
+        before = x.index_select(dim, torch.arange(-1, count - 1).abs())
+        after = x.index_select(dim, torch.tensor([*range(1, count), count - 2]))
+        return (before + 2 * x + after) / 4
+
     def grained(x: torch.Tensor) -> torch.Tensor:
         fixed = (weights["grain.phase"][None], weights["grain.bend_phase"][None])
         phase, bend_phase = fixed if phases is None else phases
@@ -76,6 +83,7 @@ def plain(net: FastNet, image: torch.Tensor, phases: Sequence[torch.Tensor] | No
     for block in range(net.settings["blocks"]):
         around = unit(F.pad(x, (1,) * 4, mode="reflect"), f"trunk.{block}.first", border=0).clamp(min=0)
         x = x + unit(F.pad(around, (1,) * 4, mode="reflect"), f"trunk.{block}.second", border=0)
+    x = softened(softened(x, 2), 3)
     x = quarter[..., 1:-1, 1:-1] + smooth(smooth(conv(x, "up", border=0), 2), 3)
     x = x + unit(conv(x, "fine.0.conv").clamp(min=0), "fine.1")
     x = unit(double(conv(x.clamp(min=0), "narrow", border=0)), "finer").clamp(min=0)
@@ -145,6 +153,14 @@ def test_no_grid_and_no_frame_on_a_flat_picture() -> None:
     net = FastNet(width=8, blocks=1).eval()
     before_trunk = net.down(net.stem(torch.full((1, 3, 64, 64), 0.3)))
     torch.testing.assert_close(before_trunk, before_trunk[..., :1, :1].expand_as(before_trunk), rtol=0, atol=1e-4)
+
+
+def test_what_changes_from_position_to_position_of_the_trunk_is_not_painted() -> None:
+    rows, columns = torch.arange(6)[:, None] % 2, torch.arange(7) % 2
+    for pattern in (rows + 0 * columns, 0 * rows + columns, (rows + columns) % 2):
+        torch.testing.assert_close(smooth(pattern[None, None].float()), torch.full((1, 1, 6, 7), 0.5))
+    slope = torch.arange(7.0).expand(1, 1, 6, 7)
+    torch.testing.assert_close(smooth(slope)[..., 1:-1], slope[..., 1:-1])
 
 
 def test_no_grid_where_the_last_features_are_flat() -> None:

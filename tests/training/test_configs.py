@@ -213,7 +213,7 @@ def test_budgets(config: Compose, name: str) -> None:
     typed = config(f"budget={name}", "net=johnson", "data.size=128", "trainer.max_steps=300", "budget.minutes=12")
     assert nets.recipe_of(instantiate(typed.net))["name"] == "johnson"
     assert [typed.data.size, typed.trainer.max_steps, typed.budget.minutes] == [128, 300, 12]
-    assert config(f"budget={name}", "experiment=starry_night").trainer.max_steps == 400
+    assert config(f"budget={name}", "experiment=starry_night").trainer.max_steps == 800
 
 
 @pytest.mark.parametrize("name", options("experiment"))
