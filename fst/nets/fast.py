@@ -11,6 +11,7 @@ from fst.nets.blocks import ConvNorm, ConvReLU, Grain, Residual
 
 _MARGIN = 8  # pixels: one position of the trunk
 _REACH = 8  # pixels that stem and `down` see beyond what they speak of
+_FINE_WAVES, _FINE_PERIODS = 8, (2.5, 8.0)  # of the second grain, in positions at a quarter of the resolution
 
 
 class FastNet(nn.Module):
@@ -27,10 +28,13 @@ class FastNet(nn.Module):
     norm stands only where it is needed. Both are for onnxruntime, which pads and normalises more slowly than it
     convolves.
 
-    Flat skies are painted from a grain: see `Grain`. In training it is drawn anew, so that the same photo gives another
-    picture every time. Features of the trunk are doubled bilinearly: nearest neighbours tell where a pixel lies in its
-    position of the trunk, and were answered with lines 8 pixels apart. Before that they are smoothed: left to itself,
-    the trunk turns whatever is flat into a chequerboard of single positions, which comes out as a regular hatching.
+    Features of the trunk are doubled bilinearly: nearest neighbours tell where a pixel lies in its position of the
+    trunk, and were answered with lines 8 pixels apart. Before that they are smoothed: left to itself, the trunk turns
+    whatever is flat into a chequerboard of single positions, which comes out as a regular hatching.
+
+    Flat skies are painted from two grains: see `Grain`. That before the trunk is of regions and large strokes; that
+    behind it, at a quarter of the resolution, of strokes as fine as the smoothed trunk cannot make them. In training
+    both are drawn anew, so that the same photo gives another picture every time.
 
     Args:
         width: channels at a quarter of the resolution; the trunk has twice as many.
@@ -53,6 +57,7 @@ class FastNet(nn.Module):
         self.grain = Grain(2 * width)
         self.trunk = nn.Sequential(*[Residual(2 * width) for _ in range(blocks)])
         self.up = nn.Conv2d(2 * width, width, 1)
+        self.fine_grain = Grain(width, _FINE_WAVES, periods=_FINE_PERIODS)
         self.fine = nn.Sequential(
             ConvReLU(width, width, 3, border="zeros"), ConvNorm(width, width, 3, border="zeros", activate=False)
         )
@@ -64,9 +69,9 @@ class FastNet(nn.Module):
         height, width = image.shape[-2:]
         around = (_MARGIN + _REACH, _MARGIN + -width % 8 + _REACH, _MARGIN + _REACH, _MARGIN + -height % 8 + _REACH)
         quarter = self.stem(F.pad(image, around, mode="replicate"))
-        eighth = smooth(self.trunk(self.grain(self.down(quarter))))
-        up = F.interpolate(self.up(eighth), scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = quarter[..., 1:-1, 1:-1] + up
+        eighth = smooth(self.up(self.trunk(self.grain(self.down(quarter)))))
+        up = F.interpolate(eighth, scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = self.fine_grain(quarter[..., 1:-1, 1:-1] + up)
         x = x + self.fine(x)
         x = self.last(self.finer(double(self.narrow(F.relu(x)))))
         inside = (..., slice(_MARGIN, _MARGIN + height), slice(_MARGIN, _MARGIN + width))

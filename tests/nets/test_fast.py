@@ -28,7 +28,7 @@ def small() -> FastNet:
 def plain(net: FastNet, image: torch.Tensor, phases: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
     """The same network in functional calls, in float64.
 
-    `phases` are those of the grain and of what bends it, (B, waves) and (B, bends) radians; None takes the fixed ones.
+    `phases` are those of each grain and of what bends it, (B, waves) and (B, bends) radians; None takes the fixed ones.
     """
     weights = {name: value.double() for name, value in (*net.state_dict().items(), *net.named_buffers())}
 
@@ -60,15 +60,15 @@ def plain(net: FastNet, image: torch.Tensor, phases: Sequence[torch.Tensor] | No
         after = x.index_select(dim, torch.tensor([*range(1, count), count - 2]))
         return (before + 2 * x + after) / 4
 
-    def grained(x: torch.Tensor) -> torch.Tensor:
-        fixed = (weights["grain.phase"][None], weights["grain.bend_phase"][None])
+    def grained(x: torch.Tensor, name: str, phases: Sequence[torch.Tensor] | None) -> torch.Tensor:
+        fixed = (weights[f"{name}.phase"][None], weights[f"{name}.bend_phase"][None])
         phase, bend_phase = fixed if phases is None else phases
         down, right = torch.arange(x.shape[2]).double()[:, None], torch.arange(x.shape[3]).double()
-        for wave, mix in enumerate(weights["grain.mix.weight"][..., 0, 0].T):
-            turn = weights["grain.down"][wave] * down + weights["grain.right"][wave] * right
+        for wave, mix in enumerate(weights[f"{name}.mix.weight"][..., 0, 0].T):
+            turn = weights[f"{name}.down"][wave] * down + weights[f"{name}.right"][wave] * right
             turn = phase[:, wave, None, None] + turn
-            for bend, by in enumerate(weights["grain.bend"][wave]):
-                along = weights["grain.bend_down"][bend] * down + weights["grain.bend_right"][bend] * right
+            for bend, by in enumerate(weights[f"{name}.bend"][wave]):
+                along = weights[f"{name}.bend_down"][bend] * down + weights[f"{name}.bend_right"][bend] * right
                 turn = turn + by * (bend_phase[:, bend, None, None] + along).sin()
             x = x + mix.view(-1, 1, 1) * turn.sin()[:, None]
         return x
@@ -79,12 +79,13 @@ def plain(net: FastNet, image: torch.Tensor, phases: Sequence[torch.Tensor] | No
     x = conv(image.double()[:, :, rows][..., columns], "stem.0.conv", 2, border=0).clamp(min=0)
     quarter = conv(x, "stem.1.conv", 2, border=0).clamp(min=0)
     x = norm(conv(quarter, "down.conv", 2, border=0), "down.norm").clamp(min=0)
-    x = grained(x)
+    x = grained(x, "grain", None if phases is None else phases[:2])
     for block in range(net.settings["blocks"]):
         around = unit(F.pad(x, (1,) * 4, mode="reflect"), f"trunk.{block}.first", border=0).clamp(min=0)
         x = x + unit(F.pad(around, (1,) * 4, mode="reflect"), f"trunk.{block}.second", border=0)
     x = softened(softened(x, 2), 3)
     x = quarter[..., 1:-1, 1:-1] + smooth(smooth(conv(x, "up", border=0), 2), 3)
+    x = grained(x, "fine_grain", None if phases is None else phases[2:])
     x = x + unit(conv(x, "fine.0.conv").clamp(min=0), "fine.1")
     x = unit(double(conv(x.clamp(min=0), "narrow", border=0)), "finer").clamp(min=0)
     return conv(double(x), "last").sigmoid()[..., 8 : 8 + height, 8 : 8 + width]
@@ -102,7 +103,7 @@ def test_in_training_every_photo_has_a_grain_of_its_own() -> None:
     with torch.no_grad():
         got = net(image)
     torch.manual_seed(1)
-    phases = [2 * torch.pi * torch.rand(2, waves) for waves in (16, 4)]
+    phases = [2 * torch.pi * torch.rand(2, waves) for waves in (16, 4, 8, 4)]
     torch.testing.assert_close(got, plain(net, image, phases).float(), rtol=1e-4, atol=1e-5)
     assert (got[0] - got[1]).abs().mean() > 0.01
 
