@@ -20,11 +20,11 @@ p { margin: .15rem 0; max-width: 60rem; color: var(--soft); overflow-wrap: anywh
 table { border-collapse: collapse }
 caption { padding: .3rem 0; text-align: left; font-weight: 600 }
 th, td { padding: .45rem .6rem; border: 1px solid var(--line); text-align: left; vertical-align: top }
-th { background: var(--head); font-weight: 600; overflow-wrap: anywhere }
+th { background: var(--head); font-weight: 600; overflow-wrap: break-word }
 td span { display: block; font-variant-numeric: tabular-nums }
 .numbers td { text-align: right }
 .pictures td { min-width: 13rem }
-.pictures th[scope=row] { min-width: 7rem; max-width: 14rem }
+.pictures th[scope=row] { min-width: 11rem; max-width: 14rem; overflow-wrap: anywhere }
 img { display: block; width: 100%; max-width: 32rem; height: auto; margin-bottom: .3rem }
 """
 
