@@ -1,9 +1,11 @@
 """What a sweep ends with: a table, and a page of pictures."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from fst import page
 from fst.files import whole_file
@@ -39,10 +41,17 @@ def summarize(folder: Path, overrides: dict[str, list[str]]) -> list[dict[str, s
             writer.writeheader()
             writer.writerows(rows)
         notes = [f"for all: {' '.join(sorted(common))}"] if common else []
-        notes.append("photos above, repainted below; scores are of the validation photos")
+        adjusted = ", last at half strength, with small and with large strokes" if _adjustable(folder, apart) else ""
+        notes.append(f"photos above, repainted below{adjusted}; scores are of the validation photos at full strength")
         cells = [_cell(folder, row) for row in rows]
         page.write(folder / "index.html", f"sweep of {len(rows)} runs", notes, [grid(list(apart.values()), cells)])
     return rows
+
+
+def _adjustable(folder: Path, runs: Iterable[str]) -> bool:
+    """Whether the previews show more than full strength; one that differs from the others says so in its settings."""
+    configs = (folder / name / "config.yaml" for name in runs)
+    return any(OmegaConf.load(path).get("adjustable", False) for path in configs if path.is_file())
 
 
 def grid(settings: Sequence[Sequence[str]], cells: Sequence[Cell]) -> Grid:

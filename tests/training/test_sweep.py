@@ -51,6 +51,16 @@ def test_every_combination_has_its_folder_row_and_place(
             assert cell.endswith(f"total {row['val/total']}")
     (shared,) = [text for text in page.texts if text.startswith("for all:")]
     assert "data.size=32" in shared.split()
+    assert not any("half strength" in text for text in page.texts)
+
+
+def test_a_page_says_what_the_rows_of_its_pictures_are(
+    fst_train: Run, tiny: list[str], read_page: Callable[[Path], Any]
+) -> None:
+    ended = fst_train("-m", *tiny, "adjustable=true", "seed=1,2", "trainer.max_steps=1", "hydra.sweep.dir=s")
+    assert (ended.code, ended.err) == (0, "")
+    texts = read_page(Path("s/index.html")).texts
+    assert any("last at half strength, with small and with large strokes" in text for text in texts)
 
 
 def test_one_that_diverges_does_not_end_the_others(losses: Losses, fst_train: Run, tiny: list[str]) -> None:
