@@ -314,7 +314,7 @@ def test_cfg_and_info_show_and_stop(fst_train: Run) -> None:
     shown = fst_train("--cfg", "job", "experiment=starry_night")
     assert shown.code == 0
     cfg: Any = OmegaConf.create(shown.out)
-    assert (cfg.style.name, cfg.data.crop_scale[0]) == ("starry_night", 0.5)
+    assert (cfg.style.name, cfg.data.crop_scale[0]) == ("starry_night", 0.85)
     logging.getLogger("hydra._internal.hydra").disabled = False  # what an earlier run in this process has done
     assert "Defaults List" in fst_train("--info", "defaults").out
     assert not list(Path().iterdir())
