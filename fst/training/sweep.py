@@ -1,11 +1,9 @@
 """What a sweep ends with: a table, and a page of pictures."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
-
-from omegaconf import OmegaConf
 
 from fst import page
 from fst.files import whole_file
@@ -16,7 +14,7 @@ _SCORES = ("val/content", "val/style", "val/total")
 _ABREAST = 3  # runs in a row, where no settings are its axes
 
 
-def summarize(folder: Path, overrides: dict[str, list[str]]) -> list[dict[str, str]]:
+def summarize(folder: Path, overrides: dict[str, list[str]], *, adjustable: bool = False) -> list[dict[str, str]]:
     """One row a run: its folder, what set it apart, and the last of its scores; also written to summary.csv.
 
     Beside it index.html shows the last preview of each run, see `grid`.
@@ -24,6 +22,7 @@ def summarize(folder: Path, overrides: dict[str, list[str]]) -> list[dict[str, s
     Args:
         folder: of the sweep.
         overrides: of each run, by the name of its folder.
+        adjustable: whether the pictures show more than full strength.
     """
     rows = []
     common = set.intersection(*(set(values) for values in overrides.values())) if overrides else set()
@@ -41,17 +40,11 @@ def summarize(folder: Path, overrides: dict[str, list[str]]) -> list[dict[str, s
             writer.writeheader()
             writer.writerows(rows)
         notes = [f"for all: {' '.join(sorted(common))}"] if common else []
-        adjusted = ", last at half strength, with small and with large strokes" if _adjustable(folder, apart) else ""
+        adjusted = ", last at half strength, with small and with large strokes" if adjustable else ""
         notes.append(f"photos above, repainted below{adjusted}; scores are of the validation photos at full strength")
         cells = [_cell(folder, row) for row in rows]
         page.write(folder / "index.html", f"sweep of {len(rows)} runs", notes, [grid(list(apart.values()), cells)])
     return rows
-
-
-def _adjustable(folder: Path, runs: Iterable[str]) -> bool:
-    """Whether the previews show more than full strength; one that differs from the others says so in its settings."""
-    configs = (folder / name / "config.yaml" for name in runs)
-    return any(OmegaConf.load(path).get("adjustable", False) for path in configs if path.is_file())
 
 
 def grid(settings: Sequence[Sequence[str]], cells: Sequence[Cell]) -> Grid:
