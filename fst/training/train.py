@@ -451,7 +451,7 @@ class Summary(HydraCallback):
         runs = {}
         for file in sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda f: f.stat().st_mtime_ns):
             runs[file.parent.parent.name] = [str(value) for value in OmegaConf.load(file)]
-        configs = [OmegaConf.load(file) for file in folder.glob("*/config.yaml")]
+        configs = map(OmegaConf.load, folder.glob("*/config.yaml"))
         adjustable = any(OmegaConf.select(each, "adjustable") for each in configs)
         rows = sweep.summarize(folder, runs, adjustable=adjustable)
         from rich.console import Console
