@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             require_training()
             from fst.evaluation.scores import Judge
 
-            judge = Judge(a.perceptual, shown.transfer)
+            judge = Judge(a.perceptual, shown.transfer, padding=a.padding)
             notes.append(judge.says)
         for model, photo, painting, row in compare(
             stylizers,

@@ -34,6 +34,7 @@ Every model is scored alike: by the losses and layers of fst train's loss=defaul
                       of --variations, over all pairs of the pictures of a photo: mean absolute difference of RGB in
                       [0, 1]; difference of the features at the layers above, 0 equal, 1 nothing in common
   Gatys iterations    of --reference: so many steps of Adam on the photo's own pixels bring the total as low
+  times reference     total over the lowest of the reference: 1 is as good, below 1 is better
 
 Style is scored by the full style at any --strength, and seen as large as --stroke asks for.
 Numbers of VGG-19 and of lite, fst's small stand-in, are not to be compared; a line says which it was.
@@ -105,6 +106,12 @@ def add_scoring(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--perceptual", choices=("vgg19", "lite"), help="which network looks (VGG-19 where its weights are, else lite)"
     )
+    made.add_argument(
+        "--padding",
+        choices=("replicate", "zeros"),
+        default="replicate",
+        help="what VGG-19 sees beyond the border: zeros, as in most projects' scores (%(default)s, as in training)",
+    )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -134,7 +141,7 @@ def main(argv: Sequence[str]) -> int:
     styles = find_styles(stylizer.recipe, inputs, image=a.style_image, size_px=a.style_size)
     name, iterations, shown, rows = stylizer.recipe.name, a.reference or 0, display(quiet=a.json), []
     try:
-        judge = Judge(a.perceptual, shown.transfer)
+        judge = Judge(a.perceptual, shown.transfer, padding=a.padding)
         made = folder and page.ScorePage(
             folder,
             name,

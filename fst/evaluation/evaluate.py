@@ -91,7 +91,11 @@ def evaluate(
                 on_progress(replace(at, iteration=step, total=total))
 
             reference = gatys(photo, pictures, shares, judge, iterations=iterations, on_iteration=tell)
-            row |= {"gatys_iterations": reference.as_good_as(row["total"]), "gatys_totals": reference.totals}
+            row |= {
+                "gatys_iterations": reference.as_good_as(row["total"]),
+                "times_reference": row["total"] / min(reference.totals),
+                "gatys_totals": reference.totals,
+            }
         yield Scored(painting, row, reference)
 
 

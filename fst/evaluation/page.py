@@ -21,9 +21,10 @@ _COLUMNS = {
     "pixel_distance": ("pixel distance", "{:.3f}"),
     "perceptual_distance": ("perceptual distance", "{:.3f}"),
     "gatys_iterations": ("Gatys iterations", "{}"),
+    "times_reference": ("times reference", "{:.2f}"),
     "milliseconds": ("ms", "{:.0f}"),
 }
-_BELOW = ("content", "style", "style_share", "total", "ssim", "gatys_iterations", "milliseconds")
+_BELOW = ("content", "style", "style_share", "total", "ssim", "gatys_iterations", "times_reference", "milliseconds")
 _EXPLAINED = (
     "content and style are the normalised losses of training, 0 the best; photo's own is the style loss of the "
     "unpainted photo, and share what is left of it. total is 0.1 content + style. tv is the roughness, over that of "
@@ -33,7 +34,7 @@ _TIME = "ms is for one repainting on this machine."
 _DISTANCES = "pixel distance and perceptual distance are means over all pairs of the variations of a photo."
 _SCALE = (
     "Gatys iterations: after so many steps of gradient descent on the photo's own pixels, the total is as low as the "
-    "network's."
+    "network's. times reference is the total over the lowest of those steps: 1 is as good."
 )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fst.download import DownloadProgress
+from fst.errors import UsageError
 from fst.paths import carried
 from fst.perceptual.lite import Lite
 from fst.perceptual.losses import (
@@ -98,22 +99,32 @@ class Judge:
     Args:
         perceptual: "vgg19" (its weights are fetched where they are not here) or "lite"; None takes VGG-19 where its
             weights are here, else lite.
+        padding: what VGG-19 sees beyond the border: "replicate", as in training, or "zeros", as in other projects'
+            numbers. lite has a border of its own, and no choice.
         on_transfer: told how a download goes.
+
+    Raises:
+        UsageError: zeros for lite.
     """
 
     def __init__(
         self,
         perceptual: Literal["vgg19", "lite"] | None = None,
         on_transfer: Callable[[DownloadProgress], None] | None = None,
+        *,
+        padding: Literal["replicate", "zeros"] = "replicate",
     ) -> None:
         self.loss = default_loss()
         self.taps = tuple(dict.fromkeys((*self.loss.style_layers, *self.loss.content_layers)))
         self.name = perceptual or ("lite" if find_local_weights() is None else "vgg19")
         self.extractor: nn.Module
         if self.name == "vgg19":
-            vgg = VGG19(taps=self.taps, on_progress=on_transfer)
+            vgg = VGG19(taps=self.taps, padding=padding, on_progress=on_transfer)
             self.extractor, self.weights_sha256 = vgg, vgg.weights_sha256
-            self.says = f"seen by VGG-19 ({vgg.weights_path.name})"
+            border = ", with zeros beyond the border" if padding == "zeros" else ""
+            self.says = f"seen by VGG-19 ({vgg.weights_path.name}){border}"
+        elif padding == "zeros":
+            raise UsageError("padding with zeros is for VGG-19, and lite is to look here: take --perceptual vgg19")
         else:
             lite = Lite(taps=self.taps)
             self.extractor, self.weights_sha256 = lite, lite.weights_sha256

@@ -62,6 +62,7 @@ def test_a_model_is_scored_and_shown(there: Path, read_page: ReadPage, capfd: Ca
         assert row["gatys_totals"][0] == pytest.approx(row["photo_style"], rel=1e-4)
         reached = [n for n, total in enumerate(row["gatys_totals"], 1) if total <= row["total"]]
         assert row["gatys_iterations"] == (reached[0] if reached else None)
+        assert row["times_reference"] == pytest.approx(row["total"] / min(row["gatys_totals"]))
         assert row["milliseconds"] > 0
     for name in ("content", "style", "ssim"):
         assert result["median"][name] == pytest.approx(np.mean([row[name] for row in result["photos"]]))

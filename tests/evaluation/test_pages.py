@@ -41,7 +41,7 @@ def test_no_picture_takes_the_place_of_another(tmp_path: Path, read_page: ReadPa
 def test_variations_stand_side_by_side(tmp_path: Path, read_page: ReadPage) -> None:
     page = ScorePage(Folder(tmp_path), "model", [("style", "style at 16 px", flat(9))], iterations=3)
     row = {"photo": "p.png", "content": 1.0, "style": 0.25, "pixel_distance": 0.125, "milliseconds": 12.4}
-    row |= {"gatys_iterations": None, "gatys_totals": [0.9, 0.5, 0.7]}
+    row |= {"gatys_iterations": None, "times_reference": 1.234, "gatys_totals": [0.9, 0.5, 0.7]}
     page.add(Painting(Path("p.png"), flat(0), [flat(40), flat(80)], 12.4), row, flat(120))
     bad = {"photo": "q.png", "error": "q.png: is no picture"}
     page.add(Painting(Path("q.png"), error=bad["error"]), bad)
@@ -49,8 +49,9 @@ def test_variations_stand_side_by_side(tmp_path: Path, read_page: ReadPage) -> N
     read = read_page(page.write({"notes": ["note"], "photos": [row, bad], "median": median}))
     assert [level(tmp_path / address) for address in read.addresses[::2]] == pytest.approx([0, 9, 40, 80, 120], abs=1)
     rows = [[" ".join(cell.split()) for cell in row] for row in read.rows]
-    assert rows[0] == ["photo", "content", "style", "pixel distance", "Gatys iterations", "ms"]
-    assert rows[1:3] == [[name, "1.0000", "0.2500", "0.125", "more than 3", "12"] for name in ("p.png", "median")]
+    assert rows[0] == ["photo", "content", "style", "pixel distance", "Gatys iterations", "times reference", "ms"]
+    scores = ["1.0000", "0.2500", "0.125", "more than 3", "1.23", "12"]
+    assert rows[1:3] == [[name, *scores] for name in ("p.png", "median")]
     assert rows[3] == ["", "photo", "style", "variation 1", "variation 2", "reference: 3 Gatys iterations"]
     assert rows[4][3].startswith("all variations, on average: content 1.0000 style 0.2500")
     assert rows[4][4:] == ["", "total 0.5000"]

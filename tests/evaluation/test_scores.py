@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+from fst.errors import UsageError
+from fst.evaluation import plain
 from fst.evaluation.scores import Judge, default_loss, perceptual_distance, pixel_distance, ssim
 from fst.paths import carried
 from fst.perceptual.lite import Lite
@@ -128,3 +130,21 @@ def test_it_looks_through_vgg19_where_its_weights_are(
     assert isinstance(found.extractor, VGG19)
     assert found.says == f"seen by VGG-19 ({random_vgg(8).name})"
     assert isinstance(Judge("lite").extractor, Lite)
+
+
+def test_zeros_beyond_the_border_score_as_plain_scripts_do(
+    random_vgg: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="zeros is for VGG-19, and lite is to look here: take --perceptual vgg19"):
+        Judge(padding="zeros")
+    monkeypatch.setenv("FST_VGG19_WEIGHTS", str(random_vgg(8)))
+    photo, painted, style = pictures(0, 1), pictures(1, 1), pictures(2, 1, 30, 30)
+    zeros, usual = Judge(padding="zeros"), Judge()
+    assert zeros.says == f"{usual.says}, with zeros beyond the border"
+    vgg = plain.Vgg(random_vgg(8))
+    with torch.no_grad():
+        grams = {name: plain.gram(f) for name, f in vgg(style).items() if name in plain.STYLE_LAYERS}
+        wanted = [float(term) for term in plain.losses(vgg(painted), vgg(photo), grams)]
+    for judge, agrees in ((zeros, True), (usual, False)):
+        found = judge.score(photo, painted, judge.target([style], [1.0]))
+        assert (wanted == pytest.approx([found["content"], found["style"]], rel=1e-3)) is agrees
