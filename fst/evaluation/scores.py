@@ -99,9 +99,9 @@ class Judge:
     Args:
         perceptual: "vgg19" (its weights are fetched where they are not here) or "lite"; None takes VGG-19 where its
             weights are here, else lite.
+        on_transfer: told how a download goes.
         padding: what VGG-19 sees beyond the border: "replicate", as in training, or "zeros", as in other projects'
             numbers. lite has a border of its own, and no choice.
-        on_transfer: told how a download goes.
 
     Raises:
         UsageError: zeros for lite.
