@@ -9,6 +9,7 @@ from fst.commands.arguments import Parser, print_json
 from fst.commands.evaluate import add_material, add_scoring, exit_code, print_table, say_of
 from fst.commands.progress import display
 from fst.commands.train import require_training
+from fst.errors import UsageError
 
 _EPILOG = """
 examples:
@@ -36,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Run `fst compare`."""
     a = parser().parse_args(argv)
+    if not a.scores and (a.perceptual or a.padding != "replicate" or a.style_size):
+        raise UsageError("--perceptual, --padding and --style-size say how --scores are taken: add --scores")
     from fst.evaluation import page
     from fst.evaluation.compare import compare
     from fst.evaluation.paintings import find_photos, medians

@@ -117,6 +117,7 @@ class Judge:
         self.loss = default_loss()
         self.taps = tuple(dict.fromkeys((*self.loss.style_layers, *self.loss.content_layers)))
         self.name = perceptual or ("lite" if find_local_weights() is None else "vgg19")
+        self.padding = padding if self.name == "vgg19" else None
         self.extractor: nn.Module
         if self.name == "vgg19":
             vgg = VGG19(taps=self.taps, padding=padding, on_progress=on_transfer)
@@ -160,6 +161,7 @@ class Judge:
             scores["perceptual_distance"] = perceptual_distance(features, self.taps)
         return scores
 
-    def described(self) -> Mapping[str, str]:
-        """Which network looks, for a file of results."""
-        return {"name": self.name, "weights_sha256": self.weights_sha256, "says": self.says}
+    def described(self) -> Mapping[str, str | None]:
+        """Which network looks, for a file of results; "padding" is None for lite, which has no choice."""
+        weights = {"weights_sha256": self.weights_sha256}
+        return {"name": self.name, "padding": self.padding, **weights, "says": self.says}

@@ -187,6 +187,8 @@ def test_variations_and_how_much_they_differ(
         (["compare", "starry_night", "stary_night", "--content", "photos"], "did you mean starry_night or"),
         (["compare", "starry_night", "--content", "none"], "none: no such file or folder"),
         (["compare", "starry_night", "--content", "photos", "-o", "taken"], "taken/results.json exists: --overwrite"),
+        (["compare", "starry_night", "--content", "photos", "--padding", "zeros"], "say how --scores are taken"),
+        (["compare", "starry_night", "--content", "photos", "--perceptual", "lite"], "taken: add --scores"),
     ],
 )
 def test_misuse_is_one_line(there: Path, painting_model: Path, capfd: Capture, words: list[str], says: str) -> None:

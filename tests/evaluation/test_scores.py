@@ -125,6 +125,7 @@ def test_it_looks_through_vgg19_where_its_weights_are(
     assert isinstance(found.extractor, Lite)
     assert "stand-in for VGG-19, as VGG-19's weights are not here" in found.says
     assert Judge("lite").described()["weights_sha256"] == found.weights_sha256
+    assert Judge("lite").described()["padding"] is None
     monkeypatch.setenv("FST_VGG19_WEIGHTS", str(random_vgg(8)))
     found = Judge()
     assert isinstance(found.extractor, VGG19)
@@ -141,6 +142,7 @@ def test_zeros_beyond_the_border_score_as_plain_scripts_do(
     photo, painted, style = pictures(0, 1), pictures(1, 1), pictures(2, 1, 30, 30)
     zeros, usual = Judge(padding="zeros"), Judge()
     assert zeros.says == f"{usual.says}, with zeros beyond the border"
+    assert (zeros.described()["padding"], usual.described()["padding"]) == ("zeros", "replicate")
     vgg = plain.Vgg(random_vgg(8))
     with torch.no_grad():
         grams = {name: plain.gram(f) for name, f in vgg(style).items() if name in plain.STYLE_LAYERS}
