@@ -326,8 +326,9 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
             head = file.read(64)
             if not head or file.seek(0, os.SEEK_END) > _MOST_BYTES:
                 raise BundleError(f"{'larger than any model file can be' if head else 'empty'}; {_AGAIN}")
+            twin = head[6:9] == b"\0\0{"  # its header's length comes first, which may begin as a pickle does
             pickles = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-            if path.suffix.lower() in {".pth", ".pt", ".ckpt", ".pkl"} or head.startswith(pickles):
+            if path.suffix.lower() in {".pth", ".pt", ".ckpt", ".pkl"} or (head.startswith(pickles) and not twin):
                 raise BundleError(
                     "not opened: a pickled checkpoint may run any code; make a model of another project's checkpoint "
                     "with `fst import FILE -o NAME.onnx`, of fst's own .ckpt with `fst export FILE -o NAME.onnx`"
@@ -335,7 +336,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
             if not head.translate(None, bytes(range(32, 127)) + b"\t\r\n"):
                 raise BundleError("not a model file but text (if a Git LFS pointer, run `git lfs pull`)")
             file.seek(0)
-            yield file, head[6:9] == b"\0\0{"
+            yield file, twin
 
 
 def _recipe(ours: dict[str, bytes], digest: Callable[[bytes], str] | None = None) -> Recipe:

@@ -1,11 +1,12 @@
 """The command `fst`: one table of commands; a command's module is imported only when it is called."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
 
-from fst.errors import FstError, UsageError, nearest
+from fst.errors import FstError, UsageError, nearest, reason
 from fst.version import __version__
 
 COMMANDS = {
@@ -31,8 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     if debug:
         words.remove("--debug")
+    _take_any_file_name()
     try:
-        return _dispatch(words)
+        try:
+            return _dispatch(words)
+        finally:
+            _flush()
     except FstError as error:
         if debug:
             raise
@@ -44,8 +49,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("fst: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a folder that may not be looked into, a name too long, a full disk
+        if debug:
+            raise
+        print(f"fst: {reason(error)}", file=sys.stderr)
+        return 1
+
+
+def _take_any_file_name() -> None:
+    """Print names that are not of the output's encoding, too: of UTF-8 as the bytes that they are, else as escapes."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if utf8 else "backslashreplace")
+
+
+def _flush() -> None:
+    """Write what was printed; where that cannot be, no more of it, or Python complains at its end."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _dispatch(words: list[str]) -> int:

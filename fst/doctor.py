@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -63,11 +63,22 @@ def _packages() -> Iterator[Finding]:
     ):
         for name in names:
             try:
-                yield Finding("package", f"{name} {version(name)}")
+                yield Finding("package", _installed(name))
             except PackageNotFoundError:
                 yield Finding(
                     "package", f"{name} is not installed", "missing" if needed else "ok", remedy if needed else None
                 )
+
+
+def _installed(package: str) -> str:
+    """Name and version, for onnxruntime those of the variant that is here; raises PackageNotFoundError."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        variants = packages_distributions().get(package, []) if package == "onnxruntime" else []
+        if not variants:
+            raise
+        return f"{variants[0]} {version(variants[0])}"
 
 
 def _models() -> Iterator[Finding]:

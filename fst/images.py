@@ -117,6 +117,16 @@ def find_pictures(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in READABLE_SUFFIXES)
 
 
+def pictures_below(folder: Path, *, out: Path | None = None) -> list[Path]:
+    """As `find_pictures`, without those below `out`, which an earlier run wrote; UsageError where there are none."""
+    found = find_pictures(folder)
+    if out is not None and folder.resolve() in out.resolve().parents:
+        found = [file for file in found if not file.resolve().is_relative_to(out.resolve())]
+    if not found:
+        raise UsageError(f"{folder}: no pictures in it or in the folders under it")
+    return found
+
+
 def to_pil(picture: Picture) -> Image.Image:
     """Return the picture as a PIL image: RGB, or RGBA where it has alpha, with its profile in `info`."""
     alpha = () if picture.alpha is None else (picture.alpha,)

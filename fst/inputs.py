@@ -165,7 +165,7 @@ def whole(names: Sequence[str], weights: Sequence[float]) -> list[float]:
 def _is_number(value: Any) -> bool:
     try:
         return math.isfinite(value) and not isinstance(value, bool)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 

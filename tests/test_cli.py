@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import fst
-from fst import bundle, images
+from fst import bundle, doctor, images
 from fst.cli import main
 
 
@@ -229,6 +229,7 @@ def test_every_style_of_a_model_of_several_is_listed(painting_model, monkeypatch
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == ["painting:red", "painting:green"]
     assert rows[0]["inputs"] == ["strength", "stroke", "styles"]
+    assert all(row["metrics"] == {} for row in rows), "those of a model of several are means"
     assert main(["styles", "--no-timing"]) == 0
     assert "strength stroke styles" in capsys.readouterr().out
     assert main(["doctor", "--json"]) == 0
@@ -268,6 +269,70 @@ def test_what_cannot_be_shown_is_one_line(tmp_path, painting_model, inverting_mo
     assert "cut.onnx: damaged" in refused(1, "show", tmp_path / "cut.onnx")
     (tmp_path / "cut.md").mkdir()
     assert "cut.onnx: damaged" in refused(1, "show", tmp_path / "cut.onnx", "--json")
+
+
+def test_what_the_system_refuses_is_one_line(photo, tmp_path, inverting_model):
+    said = refused(1, "stylize", "x" * 300 + ".jpg", "-s", inverting_model, "-o", tmp_path / "out")
+    assert "name too long" in said.lower()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_a_name_that_is_no_utf_8_is_painted_and_said_as_it_is(photo, tmp_path, inverting_model):
+    odd = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    shutil.copy(photo, odd)
+    command = [sys.executable, "-m", "fst", "stylize", odd, photo, "-s", inverting_model, "-o", tmp_path / "out"]
+    done = subprocess.run(
+        command, capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.splitlines() == [
+        os.fsencode(tmp_path) + b"/out/caf\xe9.jpg",
+        os.fsencode(tmp_path / "out/photo.jpg"),
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="pipes of this kind are of POSIX")
+@pytest.mark.parametrize("words", [["--help"], ["show", "starry_night"], ["stylize", "--help"]])
+def test_output_that_nobody_reads_ends_quietly(words):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "fst", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False, env=environment)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_to_a_full_disk_is_one_line():
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "fst", "show", "starry_night"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (1, "fst: No space left on device\n")
+
+
+def test_options_of_a_job_of_bench_are_known(any_model, capsys):
+    assert main(["bench", "infer", "--size", "64x64"]) == 2
+    assert "unknown option --size: did you mean --sizes? (fst bench infer --help)" in capsys.readouterr().err
+    assert main(["bench", "infer", str(any_model)]) == 2
+    assert "any.onnx takes its style from a picture, and is not measured" in capsys.readouterr().err
+
+
+def test_doctor_names_the_variant_of_onnxruntime_that_is_here(monkeypatch):
+    from importlib.metadata import PackageNotFoundError
+
+    def version(name):
+        if name == "onnxruntime":
+            raise PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor, "packages_distributions", lambda: {"onnxruntime": ["onnxruntime-gpu"]})
+    assert doctor._installed("onnxruntime") == "onnxruntime-gpu 1.2.3"
+    monkeypatch.setattr(doctor, "packages_distributions", dict)
+    with pytest.raises(PackageNotFoundError):
+        doctor._installed("onnxruntime")
 
 
 def test_doctor_tells_what_is_there():

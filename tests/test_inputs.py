@@ -38,6 +38,7 @@ def test_mixes(wish, weights):
         ({"strength": 1.5}, r"strength \(how much style\) goes from 0 to 1, not 1.5"),
         ({"strength": -0.01}, "goes from 0 to 1"),
         ({"strength": math.nan}, "goes from 0 to 1, not nan"),
+        ({"strength": 10**400}, "goes from 0 to 1, not 1000"),
         ({"strength": "much"}, "goes from 0 to 1, not 'much'"),
         ({"stroke": 0.4}, r"goes from 0.5 to 2, not 0.4"),
         ({"stroke": math.inf}, "goes from 0.5 to 2"),

@@ -26,6 +26,13 @@ class Parser(argparse.ArgumentParser):
                 message = f"unknown option {word}: {nearest(word.split('=')[0], known)}"
         raise UsageError(f"{message} ({self.prog} --help)")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse's, but what a parser does not know is an error of its own, and not of the one above it."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
 
 def whole(least: int, most: int | None = None, *, unit: str = "") -> Callable[[str], int]:
     """The `type` of an argument that is a whole number within bounds; `unit` follows them in the error (" pixels")."""

@@ -115,6 +115,7 @@ def _say(line: str) -> None:
 def _show(result: dict[str, Any]) -> None:
     """Print header and tables."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 120)
@@ -124,7 +125,7 @@ def _show(result: dict[str, Any]) -> None:
         for number, heading in enumerate(headings):
             table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=True)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         console.print(table)
 
 

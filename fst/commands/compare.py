@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
     shown, judge, notes = display(quiet=a.json), None, [f"photos of {a.max_side} px at most"]
     made = page.ComparePage(folder, a.models, len(photos))
     rows: list[list[dict[str, Any]]] = [[] for _ in a.models]
+    errors: set[str | None] = {None}
     try:
         if a.scores:
             require_training()
@@ -67,8 +68,9 @@ def main(argv: Sequence[str]) -> int:
             say=notes.append,
         ):
             rows[model].append(row)
-            if model == 0:
+            if model == 0 or painting.error not in errors:
                 say_of(painting)
+            errors.add(painting.error)
             made.add(model, photo, painting, row)
             done, steps = model * len(photos) + photo + 1, len(a.models) * len(photos)
             shown.show("painting", "picture", done, steps, f"{painting.path.name} by {a.models[model]}")
@@ -86,4 +88,4 @@ def main(argv: Sequence[str]) -> int:
         print("\n".join(notes))
         print_table(*page.median_table(a.models, [medians(each) for each in rows]))
         print(where)
-    return exit_code(rows[0])
+    return exit_code(row for rows_of in rows for row in rows_of)

@@ -85,7 +85,7 @@ def _options() -> dict[str, list[str]]:
         "doctor": doctor.parser(),
     }
     options = {name: [o for o in made._option_string_actions if o.startswith("--")] for name, made in parsers.items()}
-    words = {"bench": ["train", "infer", "start"], "completion": ["bash", "zsh", "fish"]}
+    words = {"bench": ["train", "race", "infer", "start"], "completion": ["bash", "zsh", "fish"]}
     return options | words | {"styles": ["--json", "--no-timing", "--help"]}
 
 

@@ -25,8 +25,8 @@ examples:
   fst eval four.onnx:wave --content PHOTOS --strength 0.5 --json
 
 Every model is scored alike: by the losses and layers of fst train's loss=default, whatever it was trained with.
-  content, style      0 is the best; 1 is as wrong as nothing at all. photo's own is the style loss of the unpainted
-                      photo, and share is what the network leaves of it: 40% says that it falls by 60%
+  content, style      0 is the best; 1 is what a picture without any features would score. photo's own is the style
+                      loss of the unpainted photo, and share what the network leaves of it: 40% is a fall by 60%
   total, tv           0.1 content + style; roughness over that of the style's picture
   SSIM                likeness of luma to the photo (Wang et al. 2004), 1 is equal
   ms                  one repainting, after a first that does not count

@@ -145,7 +145,7 @@ def main(argv: Sequence[str]) -> int:
             raise
         stopped = True
     except (FstError, MemoryError, RuntimeError) as error:
-        kept = "" if last is None else f"; {a.out} holds the picture as it was before"
+        kept = "" if refreshed == -math.inf else f"; {a.out} holds the picture as it was before"
         raise _in_one_line(error, kept) from error
     finally:
         shown.close()

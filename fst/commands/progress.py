@@ -69,7 +69,8 @@ class Bar:
 
         if self._bar is None or self._task is None or self._what != what:
             self.close()
-            columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[n]}"))
+            numbered = TextColumn("{task.fields[n]}", markup=False)
+            columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), numbered)
             self._bar, self._what = Progress(*columns), what
             self._bar.start()
             self._task = self._bar.add_task("", total=steps, n="")

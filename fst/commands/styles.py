@@ -16,7 +16,8 @@ def main(argv: Sequence[str]) -> int:
     made = Parser(
         "fst styles",
         "List the styles that fst carries; each is timed on this machine. MODEL:STYLE is one of several of a model. "
-        "Losses are those of photos it never saw, smaller is closer; fst show MODEL says more.",
+        "Losses are those of photos it never saw, at the size at which it learnt; smaller is closer, between models of "
+        "one picture and size. fst show MODEL says more.",
     )
     made.add_argument("--json", action="store_true", help="print as JSON")
     made.add_argument("--no-timing", action="store_true", help="do not measure milliseconds")
@@ -26,6 +27,7 @@ def main(argv: Sequence[str]) -> int:
         print_json(rows)
         return 0
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None)
@@ -39,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         about = (row["name"], row["title"], row["artist"], row["year"], row["method"], row["net"], size, row["license"])
         cells = (*about, milliseconds, content, style)
         further = " ".join("style_image" if name == "style_code" else name for name in row["inputs"])
-        table.add_row(*(str(cell or "") for cell in (*cells, further, row["path"])))
+        table.add_row(*(escape(str(cell or "")) for cell in (*cells, further, row["path"])))
     console = Console(width=10_000)
     Console(width=console.measure(table).maximum).print(table)  # a path that is folded cannot be copied
     return 0
@@ -56,6 +58,7 @@ def _describe(name: str, *, timed: bool) -> list[dict[str, Any]]:
     path = bundle.shipped()[name]
     model_file = bundle.read(path)
     recipe = model_file.recipe
+    several = "styles" in recipe.inputs
     model = {
         "path": str(path),
         "size_bytes": path.stat().st_size,
@@ -64,11 +67,10 @@ def _describe(name: str, *, timed: bool) -> list[dict[str, Any]]:
         "method": recipe.method,
         "net": card.net_name(recipe.net),
         "steps": recipe.steps,
-        "metrics": recipe.metrics,
+        "metrics": {} if several else recipe.metrics,  # not means over all styles
         "inputs": list(recipe.inputs),
         "milliseconds_at_512": milliseconds(name) if timed else None,
     }
-    several = "styles" in recipe.inputs
     rows = []
     for style in recipe.styles or [{}]:
         row: dict[str, Any] = {key: style.get(key) for key in ("title", "artist", "year")}
@@ -85,6 +87,6 @@ def milliseconds(model: str, *, side: int = 512, repeats: int = 3) -> float:
     told = stylizer.inputs(style_image=picture if "style_code" in stylizer.recipe.inputs else None)
     for _ in range(repeats + 1):
         started = time.perf_counter()
-        stylizer.repaint(picture, **told)
+        stylizer.repaint(picture, None, **told)
         took.append((time.perf_counter() - started) * 1e3)
     return statistics.median(took[1:])

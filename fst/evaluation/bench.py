@@ -12,6 +12,7 @@ from fst import bundle, images
 from fst.errors import UsageError
 from fst.evaluation import start as cold_start
 from fst.evaluation.rounds import Result, Say, alternate, cores, header, median, ratio, run_job
+from fst.inputs import KINDS
 
 _TRAINING = ("seconds_per_step", "images_per_second", "peak_rss_mb", "peak_gpu_mb", "first_step_seconds")
 _CONTENT_WEIGHT = 0.1  # the plain recipe's
@@ -217,6 +218,9 @@ def infer(
     threads = threads or cores()
     found_at = [str(bundle.locate(each)) for each in models]
     recipes = [bundle.read_recipe(path) for path in found_at]
+    for path, recipe in zip(found_at, recipes, strict=True):
+        if any(KINDS[name].needed for name in recipe.inputs):
+            raise UsageError(f"{path} takes its style from a picture, and is not measured: name another model")
     timing: dict[str, Any] = {"threads": threads, "sizes": list(sizes), "repeats": repeats, "device": device}
     jobs = {"plain": partial(run_job, "plain_infer", **timing)}
     rows = []

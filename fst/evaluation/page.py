@@ -150,10 +150,10 @@ class ComparePage:
         """What became of a photo in the hands of a model; both by number."""
         self._names[photo] = name = painting.path.name
         if painting.error is not None:
-            self._cells[photo][0] = Cell([painting.error])
+            self._cells[photo][1 + model] = Cell([painting.error])
             return
         stem = photo_stem(photo, painting)
-        if model == 0:
+        if self._cells[photo][0] == Cell():  # by the first model that could paint it
             self._cells[photo][0] = _photo(self.folder, stem, painting)
         place = self.folder.keep(f"{stem}_{model + 1}", painting.results[0])
         lines = _below(row)

@@ -61,12 +61,7 @@ def find_photos(sources: Sequence[str | Path], *, out: Path | None = None) -> li
     found: list[Path] = []
     for source in map(Path, sources):
         if source.is_dir():
-            below = images.find_pictures(source)
-            if out is not None and source.resolve() in out.resolve().parents:
-                below = [file for file in below if not file.resolve().is_relative_to(out.resolve())]
-            if not below:
-                raise UsageError(f"{source}: no pictures in it or in the folders under it")
-            found += below
+            found += images.pictures_below(source, out=out)
         elif source.is_file():
             found.append(source)
         else:
@@ -120,10 +115,10 @@ def _paint(
         )
     pixels = images.resize(pixels, plan.size)
     if plan.size not in painted:
-        stylizer.repaint(pixels, **settled[0])
+        stylizer.repaint(pixels, plan, **settled[0])
         painted.add(plan.size)
     started = time.perf_counter()
-    results = [stylizer.repaint(pixels, **each) for each in settled]
+    results = [stylizer.repaint(pixels, plan, **each) for each in settled]
     milliseconds = (time.perf_counter() - started) * 1e3 / len(results)
     return Painting(path, pixels, results, milliseconds, plan.note)
 

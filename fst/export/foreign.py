@@ -88,6 +88,7 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
         raise FstError(f"{path}: {why}") from error
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    named = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
+    if not named or not all(isinstance(value, Tensor) for value in state.values()):
         raise FstError(f"{path}: not weights by name")
     return {name.removeprefix("module."): value for name, value in state.items()}

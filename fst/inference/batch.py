@@ -49,12 +49,7 @@ def plan(
     found: list[tuple[Path, Path]] = []  # the file, and its name below the output folder
     for source in map(Path, sources):
         if source.is_dir():
-            below = images.find_pictures(source)
-            if source.resolve() in out.resolve().parents:  # what an earlier run wrote below it is no input
-                below = [file for file in below if not file.resolve().is_relative_to(out.resolve())]
-            if not below:
-                raise UsageError(f"{source}: no pictures in it or in the folders under it")
-            found += [(file, file.relative_to(source)) for file in below]
+            found += [(file, file.relative_to(source)) for file in images.pictures_below(source, out=out)]
         else:
             found.append((source, Path(source.name)))
     if out.suffix.lower() in images.WRITABLE_SUFFIXES and not out.is_dir():
@@ -129,11 +124,11 @@ def run(
         try:
             images.writable_format(job.target)
             picture = images.read(job.source)
-            note = stylizer.plan(picture.size).note
+            plan = stylizer.plan(picture.size)
             drawn = {} if seed is None else draw(declared, seed, job.number, diversity=diversity, model=name)
-            restyled = stylizer.restyle(picture, **settled | drawn)
+            restyled = stylizer.restyle(picture, plan, **settled | drawn)
             images.write(job.target, restyled, quality=quality)
         except FstError as error:
             yield Outcome(job, error=str(error))
             continue
-        yield Outcome(job, restyled.size, (time.perf_counter() - started) * 1e3, note)
+        yield Outcome(job, restyled.size, (time.perf_counter() - started) * 1e3, plan.note)

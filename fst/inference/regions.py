@@ -1,7 +1,6 @@
 """Several styles in one picture, each where its mask is white (Gatys et al. 2017, section 4, on pixels)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +72,10 @@ class Regions:
         resized = f"masks of {' and '.join(others)} are resized to {plan.size[0]}x{plan.size[1]}"
         return plan._replace(note=f"{plan.note}; {resized}" if plan.note else resized)
 
-    def restyle(self, picture: images.Picture, **wishes: Any) -> images.Picture:
+    def restyle(self, picture: images.Picture, plan: Plan | None = None, **wishes: Any) -> images.Picture:
         """As `Stylizer.restyle`."""
-        size = self._stylizer.plan(picture.size).size
+        plan = plan or self._stylizer.plan(picture.size)  # one for all styles: the memory that is free comes and goes
+        size = plan.size
         parts = shares(self._masks, size)
         rest = np.clip(1 - parts.sum(0), 0, 1)
         if len(self._codes) > len(parts):
@@ -83,11 +83,14 @@ class Regions:
         else:
             photo = images.resize(picture.pixels, size)
         blended = np.zeros((size[1], size[0], 3), np.float32)
-        restyled = picture
         for code, part in zip(self._codes, parts, strict=True):
             if part.any():
-                restyled = self._stylizer.restyle(picture, **wishes | {"style_code": code})
-                blended += part[..., None] * restyled.pixels
+                blended += part[..., None] * self._stylizer.repaint(
+                    picture.pixels, plan, **wishes | {"style_code": code}
+                )
         if photo is not None:
             blended += rest[..., None] * photo
-        return replace(restyled, pixels=(blended + 0.5).clip(0, 255).astype(np.uint8))
+        alpha = picture.alpha
+        if alpha is not None and size != picture.size:
+            alpha = images.resize(alpha, size)
+        return images.Picture((blended + 0.5).clip(0, 255).astype(np.uint8), alpha, picture.icc_profile)

@@ -227,28 +227,28 @@ class Stylizer:
     def _array(self, picture: np.ndarray[Any, Any], **wishes: Any) -> np.ndarray[Any, Any]:
         """(H, W, 3) uint8 or floating -> the same."""
         pixels = images.from_array(picture)
-        if picture.dtype == np.uint8:
-            return self.repaint(pixels, **wishes)
         plan = self.plan((picture.shape[1], picture.shape[0]))
+        if picture.dtype == np.uint8:
+            return self.repaint(pixels, plan, **wishes)
         if self.keep_colors or plan.size != (picture.shape[1], picture.shape[0]):
-            planes = images.to_float(self.repaint(pixels, **wishes))
+            planes = images.to_float(self.repaint(pixels, plan, **wishes))
         else:
             planes = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32).clip(0, 1)
             planes = self._run(planes, frugal=plan.frugal, **wishes)
         restyled: np.ndarray[Any, Any] = planes[0].transpose(1, 2, 0).astype(picture.dtype)
         return restyled
 
-    def restyle(self, picture: images.Picture, **wishes: Any) -> images.Picture:
-        """Repaint what `images.read` gave; transparency and colour profile go along."""
-        pixels = self.repaint(picture.pixels, **wishes)
+    def restyle(self, picture: images.Picture, plan: Plan | None = None, **wishes: Any) -> images.Picture:
+        """Repaint what `images.read` gave, by `plan`; transparency and colour profile go along."""
+        pixels = self.repaint(picture.pixels, plan, **wishes)
         alpha, size = picture.alpha, (pixels.shape[1], pixels.shape[0])
         if alpha is not None and size != picture.size:
             alpha = images.resize(alpha, size)
         return images.Picture(pixels, alpha, picture.icc_profile)
 
-    def repaint(self, pixels: images.Pixels, **wishes: Any) -> images.Pixels:
-        """(H, W, 3) uint8 sRGB -> the same, at the size that `plan` says."""
-        plan = self.plan((pixels.shape[1], pixels.shape[0]))
+    def repaint(self, pixels: images.Pixels, plan: Plan | None = None, **wishes: Any) -> images.Pixels:
+        """(H, W, 3) uint8 sRGB -> the same, at the size that `plan` says; None plans now."""
+        plan = plan or self.plan((pixels.shape[1], pixels.shape[0]))
         if plan.size != (pixels.shape[1], pixels.shape[0]):
             pixels = images.resize(pixels, plan.size)
         restyled = images.to_uint8(self._run(images.to_float(pixels), frugal=plan.frugal, **wishes))

@@ -1,4 +1,4 @@
-"""A per-style network of a twentieth of Johnson's work: most of it at an eighth of the resolution."""
+"""A per-style network of an eighteenth of Johnson's work: most of it at an eighth of the resolution."""
 
 from typing import Any
 

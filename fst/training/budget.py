@@ -138,7 +138,9 @@ class Plan:
         if self.max_time_s is None:
             return found
         minutes, seconds = divmod(self.max_time_s, 60)
-        return {**found, "trainer.max_time": f"00:{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"}
+        hours, minutes = divmod(minutes, 60)
+        days, hours = divmod(hours, 24)
+        return {**found, "trainer.max_time": f"{days:02}:{hours:02}:{minutes:02}:{seconds:02}"}
 
 
 def plan(budget: Budget, took: Measured, *, spent_s: float, grow_share: float, look_every: int) -> Plan:

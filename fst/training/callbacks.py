@@ -356,4 +356,4 @@ class SkippedFiles(pl.Callback):
         self.count = len(lines)
         if lines and trainer.is_global_zero:
             with whole_file(self.path) as temporary:
-                temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+                temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")

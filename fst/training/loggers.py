@@ -69,7 +69,7 @@ class MetricsCSV(Logger):
         else:
             rows.append(row)
         if begun and not merge and row.keys() <= set(header):
-            with self.path.open("a", newline="") as file:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, header).writerow(_text(row))
         else:
             write_metrics(self.path, rows)
@@ -99,7 +99,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
     """Write metrics.csv whole: the standard columns first, then whatever else was logged."""
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+    with whole_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns(rows))
         writer.writeheader()
         writer.writerows(_text(row) for row in rows)

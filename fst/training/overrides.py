@@ -72,7 +72,7 @@ def quote_paths(argv: Sequence[str]) -> list[str]:
         key, equals, value = word.partition("=")
         if equals and key.lstrip("+") in PATH_KEYS and not _is_hydras_own(value):
             value = os.path.expanduser(value)
-            known = Path(value).exists()
+            known = os.path.exists(value)  # a Path raises where a name is too long
             if known or not (many and ("," in value or "(" in value)):
                 word = f"{key}={quote(value)}"
         elif key == "styles" and not _is_hydras_own(value):
@@ -84,7 +84,7 @@ def quote_paths(argv: Sequence[str]) -> list[str]:
 def _quote_places(value: str) -> str:
     """A file or folder, or [a list] of them and of names: those that are there are quoted."""
     place = os.path.expanduser(value)
-    if Path(place).exists():
+    if os.path.exists(place):  # a Path raises where a name is too long
         return quote(place)
     if value[0] != "[" or value[-1] != "]" or set(value) & set("{}'\""):
         return value
@@ -119,7 +119,7 @@ def resume(overrides: Sequence[str], *, sweep: bool, say: Callable[[str], None])
     checkpoint = Path(asked).expanduser() if asked != "last" else folder / "last.ckpt"
     checkpoint = folder / "last.ckpt" if checkpoint.is_dir() else checkpoint
     saved = folder / ".hydra" / "overrides.yaml"
-    known = yaml.safe_load(saved.read_text()) or [] if saved.is_file() else []
+    known = yaml.safe_load(saved.read_text(encoding="utf-8")) or [] if saved.is_file() else []
     if checkpoint.is_file():
         if another := next((w for w in overrides if _key(w).partition(".")[0] == "budget" and w not in known), None):
             raise UsageError(f"{another}: {folder} goes on as it was planned; leave it out, or set trainer.max_steps")

@@ -97,7 +97,8 @@ class _Group:
             for rank, errors in zip(ranks, self.errors, strict=True)
         ]
         self._ended = threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
 
     def failed(self, within_s: float = 0.0) -> str | None:
         """What the first process that failed said last."""
@@ -127,6 +128,9 @@ class _Group:
                 process.kill()
                 process.wait()
         self._ended.set()
+        self._watcher.join()
+        for errors in self.errors:
+            errors.close()
 
     def _last_line(self, rank: int, code: int) -> str:
         if code < 0:

@@ -1,6 +1,7 @@
 """What a sweep ends with: a table, and a page of pictures."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -35,10 +36,12 @@ def summarize(folder: Path, overrides: dict[str, list[str]], *, adjustable: bool
         row |= {"step": f"{last['step']:.0f}" if "step" in last else "-"}
         rows.append(row | {score: f"{last[score]:.4f}" if score in last else "-" for score in _SCORES})
     if rows:
-        with whole_file(folder / "summary.csv") as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        with whole_file(folder / "summary.csv") as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8", errors="replace", newline="")
         notes = [f"for all: {' '.join(sorted(common))}"] if common else []
         adjusted = ", last at half strength, with small and with large strokes" if adjustable else ""
         notes.append(f"photos above, repainted below{adjusted}; scores are of the validation photos at full strength")
@@ -82,11 +85,12 @@ def _cell(folder: Path, row: dict[str, str]) -> Cell:
 
 def table(rows: list[dict[str, str]]) -> Any:
     """The rows as a rich table."""
+    from rich.markup import escape
     from rich.table import Table
 
     drawn = Table(box=None)
     for name in rows[0] if rows else ["no runs"]:
         drawn.add_column(name, overflow="fold")
     for row in rows:
-        drawn.add_row(*row.values())
+        drawn.add_row(*map(escape, row.values()))
     return drawn

@@ -305,9 +305,8 @@ def _plan(
     recipe: Callable[[PhotoData], Recipe],
 ) -> str:
     """Put what the budget's time allows into `cfg` where it says "auto"; returns the line for the user."""
-    wanted = Budget(**_plain(cfg.budget)).with_typed(
-        size=cfg.data.size, start_size=cfg.data.start_size, max_steps=cfg.trainer.max_steps
-    )
+    given: Budget = _instantiate("budget", {"_target_": "fst.training.budget.Budget", **_plain(cfg.budget)})
+    wanted = given.with_typed(size=cfg.data.size, start_size=cfg.data.start_size, max_steps=cfg.trainer.max_steps)
     photos = _photos(cfg, on_transfer, size=wanted.sizes[-1], start_size=wanted.start_size)
     planned, line = budget.choose(
         wanted,

@@ -12,8 +12,9 @@ from PIL import Image
 from fst import images
 from fst.bundle import Recipe, write_onnx
 from fst.cli import main
+from fst.errors import FstError
 from fst.evaluation.scores import Judge
-from fst.inference.stylizer import Stylizer
+from fst.inference.stylizer import Plan, Stylizer
 
 Capture = pytest.CaptureFixture[str]
 ReadPage = Callable[[Path], Any]
@@ -234,6 +235,31 @@ def test_models_side_by_side(
     result = json.loads(capfd.readouterr().out)
     assert [Path(row["photo"]).name for row in result["models"][0]["photos"]] == ["a <1>.jpg", "b.png", "style.png"]
     assert list(result["models"][0]["median"]) == ["milliseconds"]
+
+
+def test_a_photo_that_only_the_second_model_cannot_paint_is_said(
+    there: Path,
+    inverting_model: Path,
+    painting_model: Path,
+    read_page: ReadPage,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: Capture,
+) -> None:
+    plan = Stylizer.plan
+
+    def refusing(stylizer: Stylizer, size: tuple[int, int]) -> Plan:
+        if stylizer.path == painting_model:
+            raise FstError("too little memory for this one")
+        return plan(stylizer, size)
+
+    monkeypatch.setattr(Stylizer, "plan", refusing)
+    models = [str(inverting_model), str(painting_model)]
+    assert main(["compare", *models, "--content", "photos", "--max-side", "48"]) == 1
+    assert capfd.readouterr().err == "fst: too little memory for this one\n"
+    read = read_page(there / "comparison" / "index.html")
+    assert "the photo b.png" in read.alts
+    assert f"b.png repainted by {models[0]}" in read.alts
+    assert any(row[-1].strip() == "too little memory for this one" for row in read.rows if row)
 
 
 def test_models_are_scored_where_their_style_is_to_be_had(there: Path, inverting_model: Path, capfd: Capture) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from fst import images
 from fst.errors import UsageError
 from fst.evaluation.paintings import find_photos, means, medians, paint
+from fst.inference import memory
 from fst.inference.stylizer import Stylizer
 
 
@@ -61,6 +62,18 @@ def test_one_that_fails_does_not_stop_the_others(photos: Path, inverting_model: 
     assert "thin.png (15x60 px) is too small: 16 px at least are needed each way" in str(found[1].error)
     assert "wide.png (400x20 px) becomes 64x3 px and is too small" in str(found[2].error)
     np.testing.assert_array_equal(found[3].results[0], 255 - found[3].photo)
+
+
+def test_memory_that_shrinks_on_the_way_changes_no_size(
+    photos: Path, painting_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stylizer = Stylizer(painting_model)
+    needed, least = (memory.needed_bytes(count, stylizer.recipe.net, frugal=True) for count in (40 * 32, 0))
+    free = iter(np.linspace((needed + least) / 2, least, 1000, endpoint=False) / 0.85)
+    monkeypatch.setattr(memory, "available_bytes", lambda: next(free))
+    (painted,) = paint(stylizer, [photos / "00.jpg"], max_side=40, wishes=[{"strength": 0.0}, {"strength": 1.0}])
+    assert painted.photo.shape[0] < 40
+    assert [each.shape for each in painted.results] == [painted.photo.shape] * 2
 
 
 def test_medians_and_means() -> None:

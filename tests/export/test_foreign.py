@@ -110,6 +110,7 @@ def test_other_files_are_refused(tmp_path, capsys):
     state = peer_state()
     state["conv2.conv2d.weight"] = torch.zeros(3, 3, 3, 3)
     torch.save(state, tmp_path / "shape.pth")
+    torch.save({0: torch.zeros(3)}, tmp_path / "numbered.pth")
     (tmp_path / "text.pth").write_text("hello")
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.pth", "JPEG")
     (tmp_path / "protocol.pth").write_bytes(pickle.dumps(Boom(), protocol=4))  # torch warns of it in two lines
@@ -117,6 +118,7 @@ def test_other_files_are_refused(tmp_path, capsys):
         "evil": "not opened",
         "other": "no 'conv1",
         "shape": "size mismatch",
+        "numbered": "not weights by name",
         "text": "not a PyTorch checkpoint",
         "photo": "not a PyTorch checkpoint",
         "protocol": "not opened",

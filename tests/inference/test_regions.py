@@ -9,6 +9,7 @@ from PIL import Image
 from fst import images
 from fst.cli import main
 from fst.errors import UsageError
+from fst.inference import memory
 from fst.inference.regions import Regions, read_mask, shares
 from fst.inference.stylizer import Stylizer
 
@@ -69,6 +70,25 @@ def test_transparency_and_smaller_results(any_model):
     assert np.array_equal(got.alpha, images.resize(alpha, (28, 20)))
     assert made.plan((56, 40)).note is None
     assert made.plan((112, 40)).note == "masks of 56x40 are resized to 28x10"
+
+
+def test_no_style_anywhere_is_the_photo_made_smaller(any_model):
+    alpha, black = mask(seed=5), np.zeros((40, 56), np.uint8)
+    made = Regions(Stylizer(any_model, max_side=28), [style(0)], [black])
+    got = made.restyle(images.Picture(photo(), alpha), **made.inputs())
+    assert np.array_equal(got.pixels, images.resize(photo(), (28, 20)))
+    assert np.array_equal(got.alpha, images.resize(alpha, (28, 20)))
+
+
+def test_all_styles_are_painted_at_one_size_while_memory_shrinks(any_model, monkeypatch):
+    stylizer = Stylizer(any_model)
+    needed, least = (memory.needed_bytes(count, stylizer.recipe.net, frugal=True) for count in (40 * 56, 0))
+    regions = Regions(stylizer, [style(0), style(1)], [mask()])
+    free = iter(np.linspace((needed + least) / 2, least, 1000, endpoint=False) / 0.85)
+    monkeypatch.setattr(memory, "available_bytes", lambda: next(free))
+    plan = regions.plan((56, 40))
+    assert plan.size[0] < 56
+    assert regions.restyle(images.Picture(photo()), plan, **regions.inputs()).size == plan.size
 
 
 def test_masks_are_grey_and_black_where_transparent(tmp_path):

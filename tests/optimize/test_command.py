@@ -166,6 +166,7 @@ def test_misuse_is_one_line(
     assert complaint.startswith("fst: ")
     assert "\n" not in complaint
     assert says in complaint
+    assert "as it was before" not in complaint, "nothing was written"
     assert {path: path.read_bytes() for path in there.iterdir()} == before
 
 

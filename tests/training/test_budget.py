@@ -13,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import Timer
 
 from fst import bundle
 from fst.errors import UsageError
@@ -64,6 +65,9 @@ def test_no_more_steps_than_make_a_better_network() -> None:
     assert endless == Plan(256, None, 20000, None, chosen.total_s)
     assert "trainer.max_time" not in endless.settings
     assert planned(replace(BUDGET, minutes=100)).settings["trainer.max_time"] == "00:01:39:07"
+    week = planned(replace(BUDGET, minutes=7 * 24 * 60)).settings["trainer.max_time"]
+    assert week == "06:23:59:07"
+    assert Timer(week).time_remaining() == ((6 * 24 + 23) * 60 + 59) * 60 + 7
 
 
 def test_too_little_time_is_refused_and_what_it_says_is_enough() -> None:

@@ -1,5 +1,6 @@
 """What a run leaves beside its model: numbers, pictures, and what could not be read."""
 
+import os
 import re
 import subprocess
 import sys
@@ -59,10 +60,13 @@ def test_what_cannot_be_read_is_listed_once(fst_train: Run, tiny: list[str], mat
     for photo in (material / "photos").iterdir():
         (photos / photo.name).symlink_to(photo)
     (photos / "broken.jpg").write_bytes(b"no picture")
+    odd = photos / os.fsdecode(b"caf\xe9.jpg" if sys.platform == "linux" else b"cafe.jpg")  # no UTF-8
+    odd.write_bytes(b"no picture")
     ended = fst_train(*tiny, "data.dir=photos", "trainer.max_steps=30", "hydra.run.dir=run")
     assert ended.code == 0
     skipped = Path("run/skipped.txt").resolve()
     assert len([line for line in skipped.read_text().splitlines() if "broken.jpg" in line]) == 1
+    assert len([line for line in skipped.read_text().splitlines() if "caf" in line]) == 1
     count = len(skipped.read_text().splitlines())
     assert f"{count} pictures could not be used: {skipped} lists them\n" in ended.out
     with skipped.open("a") as file:
@@ -74,6 +78,7 @@ def test_what_cannot_be_read_is_listed_once(fst_train: Run, tiny: list[str], mat
     assert lines[-1] == "what an earlier part of the run has met"
     assert f"{count + 1} pictures could not be used" in ended.out
     (photos / "broken.jpg").unlink()
+    odd.unlink()
     assert fst_train(*tiny, "data.dir=photos", "hydra.run.dir=run").code == 0
     assert not skipped.exists()
 

@@ -1,6 +1,7 @@
 """Sweeps: every combination in a folder of its own, a table at the end."""
 
 import csv
+import io
 import os
 import signal
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from fst.page import Cell
 from fst.training import sweep
@@ -20,6 +22,14 @@ Losses = Callable[..., dict[int, dict[str, float]]]
 def read_summary(folder: Path) -> list[dict[str, str]]:
     with (folder / "summary.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_the_table_shows_lists_as_they_are() -> None:
+    drawn = io.StringIO()
+    rows = [{"run": "0_multi", "settings": "styles=[wave,udnie]"}, {"run": "1_multi", "settings": "styles=[a,b]"}]
+    Console(file=drawn, width=120).print(sweep.table(rows))
+    assert "styles=[wave,udnie]" in drawn.getvalue()
+    assert "styles=[a,b]" in drawn.getvalue()
 
 
 def test_every_combination_has_its_folder_row_and_place(
