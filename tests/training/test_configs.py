@@ -213,11 +213,17 @@ def test_budgets(config: Compose, name: str) -> None:
     typed = config(f"budget={name}", "net=johnson", "data.size=128", "trainer.max_steps=300", "budget.minutes=12")
     assert nets.recipe_of(instantiate(typed.net))["name"] == "johnson"
     assert [typed.data.size, typed.trainer.max_steps, typed.budget.minutes] == [128, 300, 12]
-    assert config(f"budget={name}", "experiment=starry_night").trainer.max_steps == 800
+    assert config(f"budget={name}", "experiment=starry_night").trainer.max_steps == 6000
 
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_experiments(config: Compose, name: str) -> None:
+    if name == "finish":
+        cfg = config("experiment=[wave,finish]")
+        assert cfg.trainer.max_steps < config("experiment=wave").trainer.max_steps
+        assert cfg.perceptual["_target_"] == "fst.perceptual.vgg.VGG19"
+        assert cfg.loss == config("experiment=wave").loss
+        return
     cfg = config(f"experiment={name}")
     if name not in ("any", "multi", "multi_first", "one_style"):
         assert name.startswith(cfg.style.name)
@@ -229,7 +235,10 @@ def test_experiments(config: Compose, name: str) -> None:
 def test_every_model_that_is_carried_has_an_experiment_for_its_like(config: Compose) -> None:
     """The same styles at the same sizes, network, losses and crops; where the steps were others, its card says so."""
     for name, path in shipped().items():
-        made, cfg = read_recipe(path), config(f"experiment={name}")
+        made, experiment = read_recipe(path), f"experiment={name}"
+        if made.method == "perstyle" and "stroke" in made.inputs:
+            experiment = f"experiment=[{name},finish]"
+        cfg = config(experiment)
         if name == "multi":
             names = [style if isinstance(style, str) else style["style"] for style in plain(cfg)["styles"]]
             sizes = [[512 if isinstance(style, str) else style["size_px"]] for style in plain(cfg)["styles"]]
@@ -244,4 +253,4 @@ def test_every_model_that_is_carried_has_an_experiment_for_its_like(config: Comp
         assert made.perceptual["name"] == "vgg19" == cfg.perceptual["_target_"].rpartition(".")[2].lower()
         task = {"adain": "AnyStyle", "perstyle": "PerStyle"}.get(made.method, made.method.title())
         assert cfg.method["_target_"] == f"fst.training.tasks.{task}Task"
-        assert f"experiment={name}" in path.with_suffix(".md").read_text(encoding="utf-8")
+        assert experiment in path.with_suffix(".md").read_text(encoding="utf-8")
