@@ -8,6 +8,7 @@ from typing import Any
 from fst import bundle
 from fst.bundle import Bundle, Recipe
 from fst.inputs import KINDS
+from fst.paths import carried
 
 _LIMITS = "Nobody has described them yet."
 
@@ -44,6 +45,15 @@ def compose(model: Bundle) -> str:
         f"# {_plain(recipe.name)}\n\n{_plain(_opening(model))}\n\n| | |\n| --- | --- |\n{table}\n\n"
         f"## Limits\n\n- {_LIMITS}\n"
     )
+
+
+def made_by(name: str, recipe: Recipe) -> str:
+    """The keys of `fst train` that make one like a carried model: "experiment=wave, then experiment=[wave,finish]"."""
+    if (carried("conf") / "experiment" / f"{name}_first.yaml").is_file():
+        return f"experiment={name}_first, then experiment={name}"
+    if recipe.method == "perstyle" and "stroke" in recipe.inputs:
+        return f"experiment={name}, then experiment=[{name},finish]"
+    return f"experiment={name}"
 
 
 def net_in_words(net: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The command `fst`: one table of commands; a command's module is imported only when it is called."""
 
+import contextlib
 import importlib
 import io
 import os
@@ -35,9 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     _take_any_file_name()
     try:
         try:
-            return _dispatch(words)
-        finally:
+            code = _dispatch(words)
+        except SystemExit:  # of --help
             _flush()
+            raise
+        _flush()
+        return code
     except FstError as error:
         if debug:
             raise
@@ -55,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"fst: {reason(error)}", file=sys.stderr)
         return 1
+    finally:  # what was printed before an error, which is told whether that can be written or not
+        with contextlib.suppress(OSError):
+            _flush()
 
 
 def _take_any_file_name() -> None:

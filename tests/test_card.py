@@ -29,6 +29,16 @@ def with_recipe(source: Path, target: Path, recipe: Recipe) -> bundle.Bundle:
     return bundle.read(target)
 
 
+def test_how_one_like_a_carried_model_is_made() -> None:
+    for name, parts in (
+        ("woodcut", "experiment=woodcut, then experiment=[woodcut,finish]"),
+        ("multi", "experiment=multi_first, then experiment=multi"),
+        ("any", "experiment=any"),
+        ("starry_night_johnson", "experiment=starry_night_johnson_first, then experiment=starry_night_johnson"),
+    ):
+        assert card.made_by(name, bundle.read_recipe(bundle.shipped()[name])) == parts
+
+
 def test_everything_a_recipe_knows(inverting_model: Path, tmp_path: Path) -> None:
     wave = {"name": "wave", "title": "The Wave", "artist": "Hokusai", "year": 1831, "license": "public domain"}
     recipe = Recipe(

@@ -291,6 +291,19 @@ def test_a_name_that_is_no_utf_8_is_painted_and_said_as_it_is(photo, tmp_path, i
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii:strict"])
+def test_json_is_json_whatever_the_names(photo, tmp_path, inverting_model, encoding):
+    odd = [os.fsencode(tmp_path) + b"/caf\xe9.jpg", os.fsencode(tmp_path / "M\u00fcnch.jpg")]
+    for name in odd:
+        shutil.copy(photo, name)
+    command = [sys.executable, "-m", "fst", "stylize", *odd, "-s", inverting_model, "-o", tmp_path / "out", "--json"]
+    done = subprocess.run(command, capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = json.loads(done.stdout.decode(encoding.partition(":")[0]))
+    assert [os.fsencode(each["input"]) for each in told["pictures"]] == odd
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="pipes of this kind are of POSIX")
 @pytest.mark.parametrize("words", [["--help"], ["show", "starry_night"], ["stylize", "--help"]])
 def test_output_that_nobody_reads_ends_quietly(words):

@@ -110,6 +110,7 @@ def test_every_shipped_model_is_described_as_it_is():
     for name, path in bundle.shipped().items():
         recipe = bundle.read(path).recipe
         assert card.net_in_words(recipe.net) in text
+        assert f"`{card.made_by(name, recipe)}`" in text
         assert path.stat().st_size < 8e6
         for file in (path, bundle.encoder_of(path)):
             assert not file.is_file() or b".py" not in file.read_bytes()

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -92,5 +93,10 @@ def _mix(text: str) -> dict[str, float]:
 
 
 def print_json(value: Any) -> None:
-    """Print for another program to read."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print for another program to read: letters as they are where the output can hold them, else as JSON's escapes."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    print(text)

@@ -1,6 +1,7 @@
 """`fst compare`: models beside each other."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,12 @@ def main(argv: Sequence[str]) -> int:
     folder = page.Folder(a.out, overwrite=a.overwrite)
     photos = find_photos(a.content, out=a.out)
     stylizers = [Stylizer(model) for model in a.models]
+    if a.style_image and not a.scores and not any("style_code" in each.recipe.inputs for each in stylizers):
+        raise UsageError("--style-image says by what --scores are taken: add --scores")
     shown, judge, notes = display(quiet=a.json), None, [f"photos of {a.max_side} px at most"]
     made = page.ComparePage(folder, a.models, len(photos))
     rows: list[list[dict[str, Any]]] = [[] for _ in a.models]
-    errors: set[str | None] = {None}
+    errors: set[tuple[Path, str]] = set()
     try:
         if a.scores:
             require_training()
@@ -68,9 +71,13 @@ def main(argv: Sequence[str]) -> int:
             say=notes.append,
         ):
             rows[model].append(row)
-            if model == 0 or painting.error not in errors:
-                say_of(painting)
-            errors.add(painting.error)
+            if painting.error is None:
+                if model == 0:
+                    say_of(painting)
+            elif (painting.path, painting.error) not in errors:  # a photo that none can read is said once
+                errors.add((painting.path, painting.error))
+                whose = "" if str(painting.path) in painting.error else f"{painting.path} by {a.models[model]}: "
+                print(f"fst: {whose}{painting.error}", file=sys.stderr)
             made.add(model, photo, painting, row)
             done, steps = model * len(photos) + photo + 1, len(a.models) * len(photos)
             shown.show("painting", "picture", done, steps, f"{painting.path.name} by {a.models[model]}")

@@ -63,7 +63,7 @@ def _describe(name: str, *, timed: bool) -> list[dict[str, Any]]:
         "path": str(path),
         "size_bytes": path.stat().st_size,
         "sha256": model_file.sha256,
-        "recipe": f"experiment={name}",
+        "recipe": card.made_by(name, recipe),
         "method": recipe.method,
         "net": card.net_name(recipe.net),
         "steps": recipe.steps,

@@ -352,8 +352,9 @@ class SkippedFiles(pl.Callback):
         if trainer.world_size > 1:
             gathered = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, list(data.skipped))
-        lines = sorted({*self._before, *(line for lines in gathered for line in lines)})
+        met = (line.encode(errors="replace").decode() for lines in gathered for line in lines)  # as they are written
+        lines = sorted({*self._before, *met})
         self.count = len(lines)
         if lines and trainer.is_global_zero:
             with whole_file(self.path) as temporary:
-                temporary.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="replace")
+                temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -190,6 +190,7 @@ def test_variations_and_how_much_they_differ(
         (["compare", "starry_night", "--content", "photos", "-o", "taken"], "taken/results.json exists: --overwrite"),
         (["compare", "starry_night", "--content", "photos", "--padding", "zeros"], "say how --scores are taken"),
         (["compare", "starry_night", "--content", "photos", "--perceptual", "lite"], "taken: add --scores"),
+        (["compare", "starry_night", "--content", "photos", "--style-image", "style.png"], "taken: add --scores"),
     ],
 )
 def test_misuse_is_one_line(there: Path, painting_model: Path, capfd: Capture, words: list[str], says: str) -> None:
@@ -255,7 +256,10 @@ def test_a_photo_that_only_the_second_model_cannot_paint_is_said(
     monkeypatch.setattr(Stylizer, "plan", refusing)
     models = [str(inverting_model), str(painting_model)]
     assert main(["compare", *models, "--content", "photos", "--max-side", "48"]) == 1
-    assert capfd.readouterr().err == "fst: too little memory for this one\n"
+    lines = capfd.readouterr().err.splitlines()
+    assert lines == [
+        f"fst: {path} by {models[1]}: too little memory for this one" for path in sorted(Path("photos").iterdir())
+    ]
     read = read_page(there / "comparison" / "index.html")
     assert "the photo b.png" in read.alts
     assert f"b.png repainted by {models[0]}" in read.alts
