@@ -282,7 +282,7 @@ def explain(error: Exception, overrides: Sequence[str]) -> FstError:
     text = str(error).strip()
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return FstError(reason(error))
-    if found := re.search(r"Could not find '([\w./-]+)/([^'/]*)'", text):
+    if found := re.search(r"Could not (?:find|load) '([\w./-]+)/([^'/]*)'", text):
         group, name = found.groups()
         other = "; or set other times, budget=5min budget.minutes=12" if group == "budget" else ""
         return UsageError(f"no {group} is called {name!r}: {nearest(name, _options(group))}{other}")

@@ -218,6 +218,10 @@ def test_budgets(config: Compose, name: str) -> None:
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_experiments(config: Compose, name: str) -> None:
+    if name in ("finish", "multi", "starry_night_johnson"):
+        last = config("experiment=[wave,finish]" if name == "finish" else f"experiment={name}")
+        assert not Path(last.init).exists(), "what the first part made is to be named"
+        assert last.init not in shipped()
     if name == "finish":
         cfg = config("experiment=[wave,finish]")
         assert cfg.trainer.max_steps < config("experiment=wave").trainer.max_steps

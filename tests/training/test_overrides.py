@@ -126,6 +126,8 @@ def test_a_budget_begins_with_what_is_carried_unless_another_network_is_asked_fo
 
 WRONG = {
     "style=starry_nigt": "no style is called 'starry_nigt': did you mean starry_night?",
+    "experiment=[woodcut,finsh]": "no experiment is called 'finsh': did you mean finish?",
+    "experiment=[woodcut,finish]": "no such file: MODEL_OF_THE_FIRST_PART",
     "experiment=starry_nite": "no experiment is called 'starry_nite': did you mean starry_night or",
     "hydra/launcher=foo": "no hydra/launcher is called 'foo': there are none",
     "styl=wave": "there is no key 'styl': did you mean style?",
