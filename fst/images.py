@@ -117,6 +117,14 @@ def find_pictures(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.suffix.lower() in READABLE_SUFFIXES)
 
 
+def with_pixels(picture: Picture, pixels: Pixels) -> Picture:
+    """The picture with other pixels, of any size; its transparency, made as large, and its profile go along."""
+    alpha, size = picture.alpha, (pixels.shape[1], pixels.shape[0])
+    if alpha is not None and size != picture.size:
+        alpha = resize(alpha, size)
+    return Picture(pixels, alpha, picture.icc_profile)
+
+
 def pictures_below(folder: Path, *, out: Path | None = None) -> list[Path]:
     """As `find_pictures`, without those below `out`, which an earlier run wrote; UsageError where there are none."""
     found = find_pictures(folder)

@@ -295,8 +295,7 @@ def _opaque(path: Path) -> "Pixels":
 def _resized(picture: "Picture", size: tuple[int, int]) -> "Picture":
     from fst import images
 
-    alpha = None if picture.alpha is None else images.resize(picture.alpha, size)
-    return images.Picture(images.resize(picture.pixels, size), alpha, picture.icc_profile)
+    return images.with_pixels(picture, images.resize(picture.pixels, size))
 
 
 def _write(a: argparse.Namespace, photo: "Picture", iterate: "Iterate") -> None:

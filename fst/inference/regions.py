@@ -90,7 +90,4 @@ class Regions:
                 )
         if photo is not None:
             blended += rest[..., None] * photo
-        alpha = picture.alpha
-        if alpha is not None and size != picture.size:
-            alpha = images.resize(alpha, size)
-        return images.Picture((blended + 0.5).clip(0, 255).astype(np.uint8), alpha, picture.icc_profile)
+        return images.with_pixels(picture, (blended + 0.5).clip(0, 255).astype(np.uint8))

@@ -240,11 +240,7 @@ class Stylizer:
 
     def restyle(self, picture: images.Picture, plan: Plan | None = None, **wishes: Any) -> images.Picture:
         """Repaint what `images.read` gave, by `plan`; transparency and colour profile go along."""
-        pixels = self.repaint(picture.pixels, plan, **wishes)
-        alpha, size = picture.alpha, (pixels.shape[1], pixels.shape[0])
-        if alpha is not None and size != picture.size:
-            alpha = images.resize(alpha, size)
-        return images.Picture(pixels, alpha, picture.icc_profile)
+        return images.with_pixels(picture, self.repaint(picture.pixels, plan, **wishes))
 
     def repaint(self, pixels: images.Pixels, plan: Plan | None = None, **wishes: Any) -> images.Pixels:
         """(H, W, 3) uint8 sRGB -> the same, at the size that `plan` says; None plans now."""

@@ -14,7 +14,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch.optim.lr_scheduler import LRScheduler
 
-from fst import nets
+from fst import card, nets
 from fst.bundle import read_recipe, shipped
 from fst.nets.johnson import JohnsonNet
 from fst.paths import carried
@@ -239,9 +239,8 @@ def test_experiments(config: Compose, name: str) -> None:
 def test_every_model_that_is_carried_has_an_experiment_for_its_like(config: Compose) -> None:
     """The same styles at the same sizes, network, losses and crops; where the steps were others, its card says so."""
     for name, path in shipped().items():
-        made, experiment = read_recipe(path), f"experiment={name}"
-        if made.method == "perstyle" and "stroke" in made.inputs:
-            experiment = f"experiment=[{name},finish]"
+        made = read_recipe(path)
+        experiment = card.made_by(name, made).rpartition("then ")[2]  # the last part
         cfg = config(experiment)
         if name == "multi":
             names = [style if isinstance(style, str) else style["style"] for style in plain(cfg)["styles"]]
